@@ -1,0 +1,264 @@
+//! The configuration as the program sees it. Every field is a key of `config/moteway.toml`, with the same name.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::mqtt::QoS;
+use crate::time::Duration;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub gateway: Gateway,
+    pub log: Log,
+    pub store: Store,
+    pub broker: Broker,
+    pub sn: Sn,
+    /// `[[listener]]`
+    pub listener: Vec<Listener>,
+    /// `[[link]]`
+    pub link: Vec<Link>,
+    /// `[[upstream]]`
+    pub upstream: Vec<Upstream>,
+}
+
+/// `[gateway]`: this box.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// What `{gateway}` stands for; empty: the machine id.
+    pub name: String,
+    pub state_dir: PathBuf,
+    /// Local topic prefix of what the gateway says about itself, e.g. `moteway`.
+    pub status_topic: String,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// `auto`: journald fields when started by systemd, plain text otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Journald,
+    Json,
+    Plain,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Store {
+    /// How long a message may wait for company before its batch is committed.
+    pub commit_interval: Duration,
+    /// A batch is committed at once when it has this many changes.
+    pub commit_messages: usize,
+    /// Or this many bytes.
+    pub commit_bytes: usize,
+    /// Changes that may wait for the disk; beyond it durable publishes are refused.
+    pub max_pending_bytes: usize,
+    /// Read-ahead kept in memory for a queue whose receiver is connected.
+    pub window_bytes: usize,
+    /// The whole file.
+    pub max_bytes: u64,
+    pub durability: Durability,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    PowerLoss,
+    Crash,
+    None,
+}
+
+/// `[broker]`: limits that hold for every client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broker {
+    pub max_connections: usize,
+    pub max_packet_bytes: u32,
+    /// QoS 1 and 2 messages on their way to one client.
+    pub max_inflight_messages: u16,
+    /// QoS 1 and 2 messages that a client may have on their way to us (Receive Maximum).
+    pub receive_maximum: u16,
+    pub max_queued_messages: u64,
+    pub max_queued_bytes: u64,
+    pub max_sessions: usize,
+    pub max_subscriptions_per_client: usize,
+    pub max_topic_levels: usize,
+    pub max_topic_bytes: usize,
+    /// Topic aliases that a client may use towards us.
+    pub topic_alias_maximum: u16,
+    pub max_retained_messages: usize,
+    pub max_retained_bytes: usize,
+    /// From the connection to a complete CONNECT.
+    pub connect_timeout: Duration,
+    /// Longest keep-alive; what asks for more or for none gets this (5.0) or is let be (3.1.1). Zero: no limit.
+    pub max_keepalive: Duration,
+    /// Longest life of a session without its client.
+    pub max_session_expiry: Duration,
+    /// Bytes waiting in memory for one slow connection before its QoS 0 messages are shed.
+    pub max_outbox_bytes: usize,
+}
+
+/// `[[listener]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub name: String,
+    pub bind: SocketAddr,
+    pub tls: Option<ServerTls>,
+    pub allow_anonymous: bool,
+    pub max_connections: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Client certificates are asked for and checked against this CA.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[sn]`: MQTT-SN, for all links.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sn {
+    pub gateway_id: u8,
+    pub max_clients: usize,
+    pub max_topics_per_client: usize,
+    /// T_RETRY
+    pub retry_interval: Duration,
+    /// N_RETRY
+    pub retries: u8,
+    /// Without a keep-alive (0), a silent client is lost after this.
+    pub idle_timeout: Duration,
+    /// A sleeper's buffer.
+    pub max_sleep_messages: u64,
+    pub max_sleep_bytes: u64,
+    /// Predefined topic ids for all clients: name = id.
+    pub predefined: BTreeMap<String, u16>,
+    /// QoS -1 is accepted.
+    pub allow_qos_minus_one: bool,
+}
+
+/// `[[link]]`: a radio.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    pub name: String,
+    pub kind: LinkKind,
+    /// Longest MQTT-SN message on this link.
+    pub mtu: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum LinkKind {
+    Udp { bind: SocketAddr },
+    Serial { device: PathBuf, baud: u32, framing: Framing, rtscts: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    Length,
+}
+
+/// `[[upstream]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    pub name: String,
+    /// In order of preference.
+    pub url: Vec<UpstreamUrl>,
+    /// After `{gateway}` was filled in.
+    pub client_id: String,
+    pub version: UpstreamVersion,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub keepalive: Duration,
+    pub clean_start: bool,
+    pub connect_timeout: Duration,
+    /// Messages sent and not yet acknowledged.
+    pub max_inflight_messages: u16,
+    /// "Connected, but nothing acknowledged for this long": the link is given up.
+    pub stuck_timeout: Duration,
+    pub reconnect_min: Duration,
+    pub reconnect_max: Duration,
+    pub tls: Option<ClientTls>,
+    /// Remote topic of the retained link state, `{gateway}` filled in; empty: none.
+    pub status_topic: String,
+    pub rule: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamUrl {
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamVersion {
+    V311,
+    V5,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientTls {
+    /// Empty: the system's roots.
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Name in the certificate when it is not the host of the URL.
+    pub server_name: Option<String>,
+}
+
+/// `[[upstream.rule]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    pub name: String,
+    pub direction: Direction,
+    pub filter: String,
+    /// Empty: the topic as it is.
+    pub remap: String,
+    pub exclude: Vec<String>,
+    pub qos: RuleQos,
+    pub retain: RuleRetain,
+    /// 0..9, higher drains first.
+    pub priority: u8,
+    /// Zero: messages do not age.
+    pub ttl: Duration,
+    pub max_messages: u64,
+    pub max_bytes: u64,
+    pub when_full: WhenFull,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Out,
+    In,
+    Both,
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleQos {
+    Keep,
+    Fixed(QoS),
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleRetain {
+    Keep,
+    Strip,
+    Set,
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    DropOldest,
+    DropNewest,
+    Reject,
+}

@@ -1,0 +1,62 @@
+//! The engine's border: what the shells tell it and what it asks of them.
+
+use std::net::SocketAddr;
+
+use crate::config::{LinkId, ListenerId, UpstreamId};
+use crate::metrics::Notice;
+use crate::mqtt::ConnId;
+use crate::queue::{Batch, Read, Reply};
+
+/// Exactly one fact about the world.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A client connected and, where the listener asks for it, finished its TLS or WebSocket handshake.
+    Accepted { conn: ConnId, listener: ListenerId, peer: Option<SocketAddr> },
+    /// Bytes came. The engine decodes in place and keeps only an unfinished packet.
+    Received { conn: ConnId, bytes: &'a [u8] },
+    /// The shell wrote all that the outbox held.
+    Flushed { conn: ConnId },
+    /// The peer closed, or the transport failed: no more bytes either way. Not sent in answer to `Output::Close`.
+    Closed { conn: ConnId, error: Option<String> },
+    /// A datagram came on a UDP link.
+    Datagram { link: LinkId, from: SocketAddr, bytes: &'a [u8] },
+    /// A serial port was opened; what came before is void.
+    SerialOpened { link: LinkId },
+    /// Bytes came from a serial port.
+    SerialBytes { link: LinkId, bytes: &'a [u8] },
+    /// A serial port vanished or could not be opened; the shell keeps trying.
+    SerialClosed { link: LinkId, error: String },
+    /// `Output::Dial` succeeded, TLS included: the upstream may talk over `conn`.
+    Dialed { upstream: UpstreamId, conn: ConnId },
+    /// `Output::Dial` failed.
+    DialFailed { upstream: UpstreamId, error: String },
+    /// The store answers.
+    Store(Reply),
+    /// The deadline passed.
+    Timeout,
+    /// The operator wants the daemon to stop: clients are told, the batch in hand is committed.
+    Shutdown,
+}
+
+/// What the engine wants done. Drained to `None` after each input.
+#[derive(Debug)]
+pub enum Output {
+    /// `Engine::outbox(conn)` has bytes. Once per turn and connection.
+    Flush { conn: ConnId },
+    /// Write what the outbox still holds (for a short while), then close.
+    Close { conn: ConnId },
+    /// Send one datagram.
+    Datagram { link: LinkId, to: SocketAddr, bytes: Vec<u8> },
+    /// Write to a serial port.
+    SerialWrite { link: LinkId, bytes: Vec<u8> },
+    /// Connect to the upstream's endpoint at this position of its `url` list, resolving its name afresh.
+    Dial { upstream: UpstreamId, endpoint: usize },
+    /// Hand this batch to the store.
+    Commit(Batch),
+    /// Hand this read to the store.
+    Read(Read),
+    /// Write this to the log.
+    Notice(Notice),
+    /// After `Input::Shutdown`: everything that can be safe is safe.
+    ShutdownDone,
+}

@@ -1,0 +1,158 @@
+//! Bytes on their way to one connection, gathered during a turn and written at its end.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::mqtt::Message;
+
+/// A payload this long is shared with the message instead of copied.
+const SHARE_FROM: usize = 2048;
+
+#[derive(Debug)]
+enum Piece {
+    Owned(Vec<u8>),
+    Payload(Arc<Message>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Payload(message) => message.payload(),
+        }
+    }
+}
+
+/// Bytes on their way to one connection. The core appends; the shell writes [`Outbox::slices`] and calls
+/// [`Outbox::consume`] with what the socket took. An empty outbox owns no memory.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that are already written.
+    written: usize,
+    len: usize,
+}
+
+impl Outbox {
+    /// Bytes not yet written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether all is written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The buffer to encode at the end of; report growth with [`Outbox::put`] instead where bytes are at hand.
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.pieces.back(), Some(Piece::Owned(_))) {
+            self.pieces.push_back(Piece::Owned(Vec::new()));
+        }
+        match self.pieces.back_mut() {
+            Some(Piece::Owned(tail)) => tail,
+            _ => unreachable!("an owned piece was just pushed"),
+        }
+    }
+
+    /// Appends bytes.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.tail().extend_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Lets `encode` append to the tail in place, without a second copy.
+    pub fn put_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let tail = self.tail();
+        let before = tail.len();
+        encode(tail);
+        let added = tail.len() - before;
+        self.len += added;
+    }
+
+    /// Appends a message's payload: copied when short, shared when long.
+    pub fn put_payload(&mut self, message: &Arc<Message>) {
+        if message.payload().len() < SHARE_FROM {
+            self.put(message.payload());
+        } else {
+            self.pieces.push_back(Piece::Payload(Arc::clone(message)));
+            self.len += message.payload().len();
+        }
+    }
+
+    /// Fills `slices` with the next bytes to write and says how many it filled.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slot, (i, piece)) in slices.iter_mut().zip(self.pieces.iter().enumerate()) {
+            let bytes = piece.bytes();
+            *slot = IoSlice::new(if i == 0 { &bytes[self.written..] } else { bytes });
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Drops `count` bytes from the front: the socket has them.
+    ///
+    /// # Panics
+    /// If `count` is more than [`Outbox::len`].
+    pub fn consume(&mut self, mut count: usize) {
+        assert!(count <= self.len, "consumed more than was queued");
+        self.len -= count;
+        while let Some(piece) = self.pieces.front() {
+            let left = piece.bytes().len() - self.written;
+            if count < left {
+                self.written += count;
+                return;
+            }
+            count -= left;
+            self.written = 0;
+            self.pieces.pop_front();
+        }
+        self.pieces = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::{MessageParts, QoS};
+    use crate::time::Wall;
+
+    fn drain(outbox: &mut Outbox, step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 4];
+            let n = outbox.slices(&mut slices);
+            let bytes: Vec<u8> = slices[..n].iter().flat_map(|s| s.iter().copied()).collect();
+            let took = step.min(bytes.len());
+            out.extend_from_slice(&bytes[..took]);
+            outbox.consume(took);
+        }
+        out
+    }
+
+    #[test]
+    fn bytes_leave_in_the_order_they_came_whatever_the_socket_takes() {
+        let long = Arc::new(Message::new(MessageParts {
+            topic: "t",
+            properties: &[],
+            payload: &[7; SHARE_FROM],
+            qos: QoS::AtMostOnce,
+            retain: false,
+            received_at: Wall::default(),
+            expires_at: None,
+        }));
+        for step in [1, 3, 1000, 100_000] {
+            let mut outbox = Outbox::default();
+            outbox.put(b"abc");
+            outbox.put_payload(&long);
+            outbox.put_with(|tail| tail.extend_from_slice(b"def"));
+            assert_eq!(outbox.len(), 6 + SHARE_FROM);
+            let out = drain(&mut outbox, step);
+            assert_eq!(out, [b"abc".as_slice(), &[7; SHARE_FROM], b"def"].concat());
+        }
+    }
+}
