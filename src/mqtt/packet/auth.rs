@@ -1,0 +1,67 @@
+//! AUTH, MQTT 5.0 section 3.15.
+
+use crate::mqtt::property::properties;
+use crate::mqtt::wire::{self, Reader};
+use crate::mqtt::{DecodeError, Frame, PacketType, ReasonCode, Version};
+
+use super::ack;
+
+properties! {
+    /// AUTH properties, MQTT 5.0 section 3.15.2.2.
+    AuthProperties {
+        /// Name of the method; only the short form of AUTH lacks it.
+        authentication_method: &'a str = AuthenticationMethod,
+        /// Data that the method defines.
+        authentication_data: &'a [u8] = AuthenticationData,
+        /// For diagnostics, human readable.
+        reason_string: &'a str = ReasonString,
+    }
+}
+
+/// AUTH: a step of an authentication exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Auth<'a> {
+    /// Success, Continue authentication or Re-authenticate.
+    pub reason: ReasonCode,
+    /// What the step says.
+    pub properties: AuthProperties<'a>,
+}
+
+impl<'a> Auth<'a> {
+    /// Decodes.
+    ///
+    /// # Errors
+    /// If the frame is not exactly what the standard allows; always for 3.1 and 3.1.1, which do not have AUTH.
+    pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        if version != Version::V5 {
+            return Err(DecodeError::malformed("packet type 15 is forbidden before 5.0 [MQTT-2.2.1]"));
+        }
+        frame.check_flags(version, PacketType::Auth)?;
+        if frame.body.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut body = Reader::new(frame.body);
+        let reason = ack::reason(PacketType::Auth, body.u8()?)?;
+        let properties = AuthProperties::decode(&mut body)?;
+        body.finish()?;
+        if properties.authentication_method.is_none() {
+            return Err(DecodeError::protocol("AUTH lacks the authentication method [MQTT-3.15.2.2.2]"));
+        }
+        Ok(Self { reason, properties })
+    }
+
+    /// Appends the packet; nothing if `version` is not 5.0.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        if version != Version::V5 {
+            return;
+        }
+        if *self == Self::default() {
+            out.extend_from_slice(&[PacketType::Auth.header(), 0]);
+            return;
+        }
+        wire::put_packet(out, PacketType::Auth, |out| {
+            out.push(self.reason.as_u8());
+            self.properties.put(out);
+        });
+    }
+}

@@ -1,0 +1,69 @@
+//! DISCONNECT, MQTT 5.0 section 3.14, MQTT 3.1.1 section 3.14.
+
+use crate::mqtt::property::properties;
+use crate::mqtt::wire::{self, Reader};
+use crate::mqtt::{DecodeError, Frame, PacketType, ReasonCode, Version};
+
+use super::ack;
+
+properties! {
+    /// DISCONNECT properties, MQTT 5.0 section 3.14.2.2.
+    DisconnectProperties {
+        /// Seconds; from a client only [MQTT-3.14.2-2].
+        session_expiry: u32 = SessionExpiry,
+        /// For diagnostics, human readable.
+        reason_string: &'a str = ReasonString,
+        /// Another server to use.
+        server_reference: &'a str = ServerReference,
+    }
+}
+
+/// DISCONNECT. In 3.1 and 3.1.1 only a client sends it, and it says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Disconnect<'a> {
+    /// Success means a normal disconnection.
+    pub reason: ReasonCode,
+    /// What else is said.
+    pub properties: DisconnectProperties<'a>,
+}
+
+impl<'a> Disconnect<'a> {
+    /// Says this reason and nothing else.
+    #[must_use]
+    pub fn new(reason: ReasonCode) -> Self {
+        Self { reason, properties: DisconnectProperties::default() }
+    }
+
+    /// Decodes.
+    ///
+    /// # Errors
+    /// If the frame is not exactly what the standard allows.
+    pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        frame.check_flags(version, PacketType::Disconnect)?;
+        let mut found = Self::default();
+        let mut body = Reader::new(frame.body);
+        if version == Version::V5 && !body.is_empty() {
+            found.reason = ack::reason(PacketType::Disconnect, body.u8()?)?;
+            if !body.is_empty() {
+                found.properties = DisconnectProperties::decode(&mut body)?;
+            }
+        }
+        body.finish()?;
+        Ok(found)
+    }
+
+    /// Appends the packet: in its short forms where there are no properties.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        let header = PacketType::Disconnect.header();
+        if version != Version::V5 || *self == Self::default() {
+            out.extend_from_slice(&[header, 0]);
+        } else if self.properties == DisconnectProperties::default() {
+            out.extend_from_slice(&[header, 1, self.reason.as_u8()]);
+        } else {
+            wire::put_packet(out, PacketType::Disconnect, |out| {
+                out.push(self.reason.as_u8());
+                self.properties.put(out);
+            });
+        }
+    }
+}

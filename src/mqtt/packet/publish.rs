@@ -1,0 +1,329 @@
+//! PUBLISH, MQTT 5.0 section 3.3, MQTT 3.1.1 section 3.3. The hot path: nothing here allocates but `out` growing.
+//!
+//! A message for many receivers is encoded once, with [`encode_head`], and copied; [`pkid_offset`] says where the
+//! copy's packet identifier goes.
+
+use crate::mqtt::property::{self, PropertyId};
+use crate::mqtt::wire::{self, Reader};
+use crate::mqtt::{
+    DecodeError, Frame, PacketType, PayloadFormat, QoS, ReasonCode, SubscriptionIds, TopicError, UserProperties,
+    Version, topic,
+};
+
+/// The DUP flag in the first byte of a PUBLISH: set it in a copy that is sent again [MQTT-3.3.1-1].
+pub const DUP: u8 = 0x08;
+const RETAIN: u8 = 0x01;
+
+/// PUBLISH properties, MQTT 5.0 section 3.3.2.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PublishProperties<'a> {
+    /// What the payload is.
+    pub payload_format: Option<PayloadFormat>,
+    /// Seconds that the message is of use.
+    pub message_expiry: Option<u32>,
+    /// Stands for the topic name on this connection; not 0.
+    pub topic_alias: Option<u16>,
+    /// Topic name for a response.
+    pub response_topic: Option<&'a str>,
+    /// Tells which request a response is for.
+    pub correlation_data: Option<&'a [u8]>,
+    /// MIME type or the like.
+    pub content_type: Option<&'a str>,
+    /// Which subscriptions matched. Only a server sends them: a server that gets one answers with a Protocol Error
+    /// [MQTT-3.3.4-6].
+    pub subscription_ids: SubscriptionIds<'a>,
+    /// User properties, in their order.
+    pub user_properties: UserProperties<'a>,
+}
+
+impl<'a> PublishProperties<'a> {
+    /// Reads the properties that [`PublishProperties::forwarded`] wrote.
+    ///
+    /// # Errors
+    /// If these are no properties of a PUBLISH.
+    pub fn from_forwarded(block: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::read(Reader::new(block))
+    }
+
+    /// Appends those that are forwarded unchanged, in wire form without a length: payload format [MQTT-3.3.2-4],
+    /// response topic [MQTT-3.3.2-15], correlation data [MQTT-3.3.2-16], content type [MQTT-3.3.2-20] and user
+    /// properties, in their order [MQTT-3.3.2-17], [MQTT-3.3.2-18].
+    pub fn forwarded(&self, out: &mut Vec<u8>) {
+        property::put(&self.payload_format, PropertyId::PayloadFormat, out);
+        property::put(&self.content_type, PropertyId::ContentType, out);
+        property::put(&self.response_topic, PropertyId::ResponseTopic, out);
+        property::put(&self.correlation_data, PropertyId::CorrelationData, out);
+        self.user_properties.put(out);
+    }
+
+    fn read(mut block: Reader<'a>) -> Result<Self, DecodeError> {
+        let mut found = Self::default();
+        while !block.is_empty() {
+            let start = block.rest();
+            let id = PropertyId::read(&mut block)?;
+            match id {
+                PropertyId::PayloadFormat => property::set(&mut found.payload_format, id, &mut block)?,
+                PropertyId::MessageExpiry => property::set(&mut found.message_expiry, id, &mut block)?,
+                PropertyId::TopicAlias => property::set(&mut found.topic_alias, id, &mut block)?,
+                PropertyId::ResponseTopic => property::set(&mut found.response_topic, id, &mut block)?,
+                PropertyId::CorrelationData => property::set(&mut found.correlation_data, id, &mut block)?,
+                PropertyId::ContentType => property::set(&mut found.content_type, id, &mut block)?,
+                PropertyId::SubscriptionId => found.subscription_ids.read(start, &mut block)?,
+                PropertyId::UserProperty => found.user_properties.read(start, &mut block)?,
+                _ => return Err(property::MISPLACED),
+            }
+        }
+        Ok(found)
+    }
+
+    fn wire_len(&self) -> usize {
+        let string = |field: Option<&str>| field.map_or(0, |field| 1 + wire::string_len(field));
+        self.payload_format.map_or(0, |_| 2)
+            + self.message_expiry.map_or(0, |_| 5)
+            + self.topic_alias.map_or(0, |_| 3)
+            + string(self.content_type)
+            + string(self.response_topic)
+            + self.correlation_data.map_or(0, |data| 1 + wire::binary_len(data))
+            + self.subscription_ids.wire_len()
+            + self.user_properties.wire_len()
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        property::put(&self.message_expiry, PropertyId::MessageExpiry, out);
+        property::put(&self.topic_alias, PropertyId::TopicAlias, out);
+        self.subscription_ids.put(out);
+        self.forwarded(out);
+    }
+}
+
+/// PUBLISH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Sent again; false at QoS 0.
+    pub dup: bool,
+    /// Quality of service.
+    pub qos: QoS,
+    /// Retain, or was retained.
+    pub retain: bool,
+    /// Topic name, checked; empty only where a topic alias stands for it.
+    pub topic: &'a str,
+    /// Packet identifier; 0 at QoS 0 and nowhere else.
+    pub pkid: u16,
+    /// Empty in 3.1 and 3.1.1.
+    pub properties: PublishProperties<'a>,
+    /// Application payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Publish<'a> {
+    /// Decodes; the frame must be a PUBLISH.
+    ///
+    /// # Errors
+    /// If the frame is not exactly what the standard allows.
+    #[inline]
+    pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        let header = frame.header;
+        debug_assert_eq!(frame.packet_type(), Some(PacketType::Publish));
+        frame.check_length(version)?;
+        let Some(qos) = QoS::from_u8(header >> 1 & 0b11) else {
+            return Err(DecodeError::malformed("QoS is 3 [MQTT-3.3.1-4]"));
+        };
+        let dup = header & DUP != 0;
+        if dup && qos == QoS::AtMostOnce {
+            return Err(DecodeError::malformed("DUP at QoS 0 [MQTT-3.3.1-2]"));
+        }
+        let mut body = Reader::new(frame.body);
+        let topic = body.utf8()?;
+        let pkid = if qos == QoS::AtMostOnce { 0 } else { body.pkid()? };
+        let properties = if version == Version::V5 {
+            PublishProperties::read(property::block(&mut body)?)?
+        } else {
+            PublishProperties::default()
+        };
+        if let Err(error) = topic::check_name(topic) {
+            bad_topic(version, error, properties.topic_alias)?;
+        }
+        Ok(Self { dup, qos, retain: header & RETAIN != 0, topic, pkid, properties, payload: body.rest() })
+    }
+
+    /// Appends the packet.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        let properties_len = if version == Version::V5 { self.properties.wire_len() } else { 0 };
+        let start = Start {
+            version,
+            header: first_byte(self.dup, self.qos, self.retain),
+            topic: self.topic,
+            pkid: self.pkid,
+            properties_len,
+            payload_len: self.payload.len(),
+        };
+        if start.put(out, self.payload.len()) {
+            if version == Version::V5 {
+                self.properties.put(out);
+            }
+            out.extend_from_slice(self.payload);
+        }
+    }
+}
+
+/// Tells a topic alias without a name from a topic that is wrong.
+#[cold]
+fn bad_topic(version: Version, error: TopicError, alias: Option<u16>) -> Result<(), DecodeError> {
+    match error {
+        TopicError::Empty if version == Version::V5 && alias.is_some() => Ok(()),
+        TopicError::Empty if version == Version::V5 => {
+            Err(DecodeError::protocol("topic is empty and there is no topic alias [MQTT-3.3.2.1]"))
+        }
+        TopicError::Nul => Err(DecodeError::malformed(error.text())),
+        _ => Err(DecodeError::new(ReasonCode::TopicNameInvalid, error.text())),
+    }
+}
+
+/// A PUBLISH of a [`Message`] without its payload.
+///
+/// [`Message`]: crate::mqtt::Message
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Head<'a> {
+    /// Sent again.
+    pub dup: bool,
+    /// Quality of service.
+    pub qos: QoS,
+    /// The RETAIN flag as the receiver sees it.
+    pub retain: bool,
+    /// Topic name; empty where the receiver knows the alias.
+    pub topic: &'a str,
+    /// Packet identifier; 0 at QoS 0, or where it is set afterwards.
+    pub pkid: u16,
+    /// What is left of the message expiry interval, in seconds. 5.0 only, like all that follows but the last.
+    pub message_expiry: Option<u32>,
+    /// For this receiver.
+    pub topic_alias: Option<u16>,
+    /// The receiver's subscriptions that matched.
+    pub subscription_ids: &'a [u32],
+    /// Properties in the wire form of [`Message::properties`], copied as they are.
+    ///
+    /// [`Message::properties`]: crate::mqtt::Message::properties
+    pub forwarded: &'a [u8],
+    /// Bytes of payload that will follow.
+    pub payload_len: usize,
+}
+
+impl Head<'_> {
+    fn properties_len(&self, version: Version) -> usize {
+        if version != Version::V5 {
+            return 0;
+        }
+        self.message_expiry.map_or(0, |_| 5)
+            + self.topic_alias.map_or(0, |_| 3)
+            + self.subscription_ids.iter().map(|id| 1 + wire::varint_len(*id as usize)).sum::<usize>()
+            + self.forwarded.len()
+    }
+
+    fn start(&self, version: Version) -> Start<'_> {
+        Start {
+            version,
+            header: first_byte(self.dup, self.qos, self.retain),
+            topic: self.topic,
+            pkid: self.pkid,
+            properties_len: self.properties_len(version),
+            payload_len: self.payload_len,
+        }
+    }
+
+    /// How long the whole packet is, payload included: what a receiver's Maximum Packet Size and
+    /// [`MAX_PACKET`](crate::mqtt::MAX_PACKET) bound [MQTT-3.1.2-24].
+    #[must_use]
+    pub fn packet_len(&self, version: Version) -> usize {
+        let remaining = self.start(version).remaining();
+        1 + wire::varint_len(remaining) + remaining
+    }
+}
+
+/// Appends everything of a PUBLISH but the payload, which must follow.
+///
+/// Nothing is appended if no remaining length can tell the packet's length: check [`Head::packet_len`] before.
+#[inline]
+pub fn encode_head(version: Version, head: &Head<'_>, out: &mut Vec<u8>) {
+    if head.start(version).put(out, 0) && version == Version::V5 {
+        property::put(&head.message_expiry, PropertyId::MessageExpiry, out);
+        property::put(&head.topic_alias, PropertyId::TopicAlias, out);
+        SubscriptionIds::from(head.subscription_ids).put(out);
+        out.extend_from_slice(head.forwarded);
+    }
+}
+
+/// Where the packet identifier lies in an encoded PUBLISH (or its head). `None` at QoS 0.
+#[must_use]
+pub fn pkid_offset(packet: &[u8]) -> Option<usize> {
+    let (header, rest) = packet.split_first()?;
+    if header & 0b0110 == 0 {
+        return None;
+    }
+    let head = 2 + rest.iter().take(3).take_while(|byte| **byte >= 0x80).count();
+    let topic = packet.get(head..)?.first_chunk::<2>()?;
+    Some(head + 2 + usize::from(u16::from_be_bytes(*topic)))
+}
+
+/// Sets the packet identifier in an encoded PUBLISH (or its head), at its [`pkid_offset`].
+///
+/// # Panics
+/// If the packet is not longer than that.
+#[inline]
+pub fn set_pkid(packet: &mut [u8], offset: usize, pkid: u16) {
+    packet[offset..offset + 2].copy_from_slice(&pkid.to_be_bytes());
+}
+
+#[inline]
+const fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
+    PacketType::Publish.header() | (dup as u8) << 3 | qos.as_u8() << 1 | retain as u8
+}
+
+/// What a PUBLISH begins with: fixed header, topic name, packet identifier, length of the properties.
+struct Start<'a> {
+    version: Version,
+    header: u8,
+    topic: &'a str,
+    pkid: u16,
+    properties_len: usize,
+    payload_len: usize,
+}
+
+impl Start<'_> {
+    const fn has_pkid(&self) -> bool {
+        self.header & 0b0110 != 0
+    }
+
+    /// The length of all that follows the remaining length, payload included.
+    #[inline]
+    fn remaining(&self) -> usize {
+        let properties = match self.version {
+            Version::V5 => wire::varint_len(self.properties_len) + self.properties_len,
+            Version::V31 | Version::V311 => 0,
+        };
+        2 + self.topic.len() + 2 * usize::from(self.has_pkid()) + properties + self.payload_len
+    }
+
+    /// Appends, and makes room for the properties and `room` more. False, and nothing is appended, if the packet
+    /// would be too long for its remaining length.
+    #[inline]
+    fn put(&self, out: &mut Vec<u8>, room: usize) -> bool {
+        let remaining = match u32::try_from(self.remaining()) {
+            Ok(remaining) if remaining <= wire::MAX_VARINT && self.topic.len() <= topic::MAX_LEN => remaining,
+            _ => return false,
+        };
+        out.reserve(5 + remaining as usize - self.payload_len + room);
+        let (length, n) = wire::varint(remaining);
+        out.push(self.header);
+        out.extend_from_slice(&length[..n]);
+        wire::put_u16(out, wire::field_len(self.topic.len()));
+        out.extend_from_slice(self.topic.as_bytes());
+        if self.has_pkid() {
+            wire::put_u16(out, self.pkid);
+        }
+        if self.version == Version::V5 {
+            let (length, n) = wire::varint(u32::try_from(self.properties_len).unwrap_or(u32::MAX));
+            out.extend_from_slice(&length[..n]);
+        }
+        true
+    }
+}

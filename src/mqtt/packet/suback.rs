@@ -1,0 +1,119 @@
+//! SUBACK and UNSUBACK, MQTT 5.0 sections 3.9 and 3.11, MQTT 3.1.1 likewise.
+
+use crate::mqtt::wire::{self, Reader};
+use crate::mqtt::{DecodeError, Frame, PacketType, ReasonCode, ReasonProperties, Version};
+
+use super::ack;
+
+/// What 3.1.1 has for every failure, table 3.9.3.
+const FAILURE: u8 = 0x80;
+
+/// SUBACK: one code for each filter, in the order of SUBSCRIBE [MQTT-3.9.3-1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubAck<'a> {
+    /// Packet identifier of the SUBSCRIBE.
+    pub pkid: u16,
+    /// Empty in 3.1 and 3.1.1.
+    pub properties: ReasonProperties<'a>,
+    /// [`ReasonCode`]s as numbers.
+    pub codes: &'a [u8],
+}
+
+impl<'a> SubAck<'a> {
+    /// Decodes.
+    ///
+    /// # Errors
+    /// If the frame is not exactly what the standard allows.
+    pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        frame.check_flags(version, PacketType::SubAck)?;
+        let mut body = Reader::new(frame.body);
+        let pkid = body.pkid()?;
+        let properties = match version {
+            Version::V5 => ReasonProperties::decode(&mut body)?,
+            Version::V31 | Version::V311 => ReasonProperties::default(),
+        };
+        let codes = codes(PacketType::SubAck, body.rest())?;
+        if version != Version::V5 && codes.iter().any(|code| !matches!(code, 0..=2 | &FAILURE)) {
+            return Err(DecodeError::malformed("return code of SUBACK is reserved [MQTT-3.9.3-2]"));
+        }
+        Ok(Self { pkid, properties, codes })
+    }
+
+    /// The codes.
+    pub fn reasons(&self) -> impl Iterator<Item = ReasonCode> + use<'a> {
+        reasons(self.codes)
+    }
+
+    /// Appends the packet. Before 5.0 every error is 0x80.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        wire::put_packet(out, PacketType::SubAck, |out| {
+            wire::put_u16(out, self.pkid);
+            if version == Version::V5 {
+                self.properties.put(out);
+                out.extend_from_slice(self.codes);
+            } else {
+                out.extend(self.codes.iter().map(|code| FAILURE.min(*code)));
+            }
+        });
+    }
+}
+
+/// UNSUBACK: in 5.0 one code for each filter, in the order of UNSUBSCRIBE [MQTT-3.11.3-1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsubAck<'a> {
+    /// Packet identifier of the UNSUBSCRIBE.
+    pub pkid: u16,
+    /// Empty in 3.1 and 3.1.1.
+    pub properties: ReasonProperties<'a>,
+    /// [`ReasonCode`]s as numbers; empty in 3.1 and 3.1.1.
+    pub codes: &'a [u8],
+}
+
+impl<'a> UnsubAck<'a> {
+    /// Decodes.
+    ///
+    /// # Errors
+    /// If the frame is not exactly what the standard allows.
+    pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        frame.check_flags(version, PacketType::UnsubAck)?;
+        let mut body = Reader::new(frame.body);
+        let pkid = body.pkid()?;
+        if version != Version::V5 {
+            body.finish()?;
+            return Ok(Self { pkid, properties: ReasonProperties::default(), codes: &[] });
+        }
+        let properties = ReasonProperties::decode(&mut body)?;
+        Ok(Self { pkid, properties, codes: codes(PacketType::UnsubAck, body.rest())? })
+    }
+
+    /// The codes.
+    pub fn reasons(&self) -> impl Iterator<Item = ReasonCode> + use<'a> {
+        reasons(self.codes)
+    }
+
+    /// Appends the packet.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        wire::put_packet(out, PacketType::UnsubAck, |out| {
+            wire::put_u16(out, self.pkid);
+            if version == Version::V5 {
+                self.properties.put(out);
+                out.extend_from_slice(self.codes);
+            }
+        });
+    }
+}
+
+/// Checks the payload: at least one code, and none that does not belong here.
+fn codes(kind: PacketType, codes: &[u8]) -> Result<&[u8], DecodeError> {
+    if codes.is_empty() {
+        return Err(DecodeError::protocol("acknowledgement has no code [MQTT-3.8.4-6] [MQTT-3.11.3-1]"));
+    }
+    for code in codes {
+        ack::reason(kind, *code)?;
+    }
+    Ok(codes)
+}
+
+fn reasons(codes: &[u8]) -> impl Iterator<Item = ReasonCode> {
+    codes.iter().filter_map(|code| ReasonCode::from_u8(*code))
+}
