@@ -1,0 +1,158 @@
+//! The defaults. `config/moteway.toml` says the same in the operator's words; a test keeps the two equal.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::config::schema::{
+    Broker, Config, Direction, Durability, Gateway, Listener, Log, LogFormat, LogLevel, Rule, RuleQos, RuleRetain,
+    Sn, Store, Upstream, UpstreamVersion, WhenFull,
+};
+use crate::time::Duration;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const DAY: u64 = 24 * 60 * 60;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            gateway: Gateway::default(),
+            log: Log::default(),
+            store: Store::default(),
+            broker: Broker::default(),
+            sn: Sn::default(),
+            listener: vec![Listener::default()],
+            link: Vec::new(),
+            upstream: Vec::new(),
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            state_dir: PathBuf::from("/var/lib/moteway"),
+            status_topic: "moteway".to_owned(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Auto }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_millis(20),
+            commit_messages: 4096,
+            commit_bytes: MIB,
+            max_pending_bytes: 16 * MIB,
+            window_bytes: 256 * KIB,
+            max_bytes: 1 << 30,
+            durability: Durability::PowerLoss,
+        }
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            max_connections: 1000,
+            max_packet_bytes: 1 << 20,
+            max_inflight_messages: 100,
+            receive_maximum: 1000,
+            max_queued_messages: 100_000,
+            max_queued_bytes: 64 << 20,
+            max_sessions: 10_000,
+            max_subscriptions_per_client: 1000,
+            max_topic_levels: 64,
+            max_topic_bytes: 4096,
+            topic_alias_maximum: 16,
+            max_retained_messages: 10_000,
+            max_retained_bytes: 16 * MIB,
+            connect_timeout: Duration::from_secs(10),
+            max_keepalive: Duration::ZERO,
+            max_session_expiry: Duration::from_secs(30 * DAY),
+            max_outbox_bytes: MIB,
+        }
+    }
+}
+
+/// The listener of a file that names none: this machine only.
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            name: "local".to_owned(),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            tls: None,
+            allow_anonymous: true,
+            max_connections: Broker::default().max_connections,
+        }
+    }
+}
+
+impl Default for Sn {
+    fn default() -> Self {
+        Self {
+            gateway_id: 1,
+            max_clients: 1000,
+            max_topics_per_client: 256,
+            retry_interval: Duration::from_secs(10),
+            retries: 3,
+            idle_timeout: Duration::from_secs(DAY),
+            max_sleep_messages: 1000,
+            max_sleep_bytes: 256 << 10,
+            predefined: BTreeMap::new(),
+            allow_qos_minus_one: true,
+        }
+    }
+}
+
+/// An upstream without its name, URL and rules.
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            url: Vec::new(),
+            client_id: "{gateway}".to_owned(),
+            version: UpstreamVersion::V5,
+            username: None,
+            password_file: None,
+            keepalive: Duration::from_secs(60),
+            clean_start: false,
+            connect_timeout: Duration::from_secs(15),
+            max_inflight_messages: 1000,
+            stuck_timeout: Duration::from_secs(60),
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_secs(120),
+            tls: None,
+            status_topic: String::new(),
+            rule: Vec::new(),
+        }
+    }
+}
+
+/// A rule without its name and filter.
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            direction: Direction::Out,
+            filter: String::new(),
+            remap: String::new(),
+            exclude: Vec::new(),
+            qos: RuleQos::Keep,
+            retain: RuleRetain::Keep,
+            priority: 5,
+            ttl: Duration::ZERO,
+            max_messages: 1_000_000,
+            max_bytes: 512 << 20,
+            when_full: WhenFull::DropOldest,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A configuration file with its text: the configuration, what is wrong with it, and where each key lies.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::config::diagnostic::{Diagnostic, Diagnostics, Finding, Severity};
+use crate::config::reader::Section;
+use crate::config::{Config, sense, tables};
+
+/// A larger file is not a configuration.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+/// A longer key is none of ours; its place is that of its table.
+const MAX_KEY_BYTES: usize = 256;
+
+/// A configuration file that was read and understood as far as it goes.
+#[derive(Debug, Clone)]
+pub struct Document {
+    map: SourceMap,
+    draft: Config,
+    diagnostics: Diagnostics,
+}
+
+impl Document {
+    /// Understands `text`; `file` is its name in messages.
+    #[must_use]
+    pub fn parse(file: &str, text: &str) -> Self {
+        let source: Arc<str> = text.into();
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let mut list: Vec<Diagnostic> = errors.iter().map(syntax_error).collect();
+        // What a parser makes of a torn file is a guess: it only serves to find more errors, not to invent them.
+        let torn = !list.is_empty();
+        let root = root.into_inner();
+        let map = SourceMap::of(&root);
+        let (draft, found) = Section::read_root(&root, tables::config);
+        if !torn {
+            list.extend(found);
+        }
+        let mut document = Self { map, draft, diagnostics: Diagnostics::new(file.to_owned(), source, list) };
+        if !torn {
+            document.report(sense::check(&document.draft, &document.map));
+        }
+        document
+    }
+
+    /// Reads and understands a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not UTF-8, or is too large to be a configuration.
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
+        let error = |reason: String| ReadError { path: path.to_owned(), reason };
+        let size = std::fs::metadata(path).map_err(|e| error(e.to_string()))?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(error(format!("{size} bytes are too many for a configuration")));
+        }
+        let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| {
+            let line = bytes[..e.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            error(format!("line {line} is not UTF-8 text"))
+        })?;
+        Ok(Self::parse(&path.display().to_string(), text))
+    }
+
+    /// The configuration as far as it was understood, for further checks only: where a value was wrong it holds the
+    /// default.
+    #[must_use]
+    pub fn draft(&self) -> &Config {
+        &self.draft
+    }
+
+    /// Adds what a check found on the draft. An error at a place that has one already is a consequence of it and
+    /// left out.
+    pub fn report(&mut self, findings: Vec<Finding>) {
+        let wrong: Vec<Range<usize>> = self
+            .diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .map(|diagnostic| diagnostic.span.clone())
+            .collect();
+        let found = findings.into_iter().map(|finding| Diagnostic {
+            severity: finding.severity,
+            span: self.map.nearest(&finding.path),
+            message: finding.message,
+            help: finding.help,
+        });
+        let is_consequence =
+            |span: &Range<usize>| wrong.iter().any(|other| span.start < other.end && other.start < span.end);
+        self.diagnostics.extend(found.filter(|diagnostic| !is_consequence(&diagnostic.span)));
+    }
+
+    /// What is wrong, and what will surprise.
+    #[must_use]
+    pub fn diagnostics(&self) -> &Diagnostics {
+        &self.diagnostics
+    }
+
+    /// The configuration and the warnings, or what is wrong.
+    ///
+    /// # Errors
+    /// When there is at least one error.
+    pub fn finish(self) -> Result<(Config, Diagnostics), Diagnostics> {
+        if self.diagnostics.has_errors() { Err(self.diagnostics) } else { Ok((self.draft, self.diagnostics)) }
+    }
+}
+
+fn syntax_error(error: &toml::de::Error) -> Diagnostic {
+    let message = error.message();
+    let help = match message {
+        "duplicate key" => "a key or table may be there once; for one more of a kind write [[...]]",
+        m if m.starts_with("string values must be quoted") => "write text, durations and sizes in double quotes",
+        _ => "",
+    };
+    Diagnostic {
+        severity: Severity::Error,
+        span: error.span().unwrap_or(0..0),
+        message: format!("not TOML: {message}"),
+        help: help.to_owned(),
+    }
+}
+
+/// Where each key of a file lies, by its path, such as `upstream[0].rule[1].remap`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SourceMap {
+    values: BTreeMap<String, Range<usize>>,
+}
+
+impl SourceMap {
+    fn of(root: &DeTable<'_>) -> Self {
+        let mut map = Self::default();
+        map.add_table("", root);
+        map
+    }
+
+    /// Whether the file has this key.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.values.contains_key(path)
+    }
+
+    /// Where the value is, or the closest table around it that the file has, or its start.
+    fn nearest(&self, mut path: &str) -> Range<usize> {
+        loop {
+            if let Some(span) = self.values.get(path) {
+                return span.clone();
+            }
+            match path.rfind(['.', '[']) {
+                Some(at) => path = &path[..at],
+                None => return 0..0,
+            }
+        }
+    }
+
+    fn add(&mut self, path: String, value: &DeValue<'_>, span: Range<usize>) {
+        match value {
+            DeValue::Table(table) => self.add_table(&format!("{path}."), table),
+            DeValue::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.add(format!("{path}[{i}]"), item.get_ref(), item.span());
+                }
+            }
+            _ => {}
+        }
+        self.values.insert(path, span);
+    }
+
+    fn add_table(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (key, value) in table.iter().filter(|(key, _)| key.get_ref().len() <= MAX_KEY_BYTES) {
+            self.add(format!("{prefix}{}", key.get_ref()), value.get_ref(), value.span());
+        }
+    }
+}
+
+/// A file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot read the configuration {}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for ReadError {}

@@ -1,0 +1,320 @@
+//! Does it make sense together? Checks of the finished configuration that no single key can answer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::Finding;
+use crate::config::document::SourceMap;
+use crate::config::identity::{self, BadIdentity, GATEWAY};
+use crate::config::schema::{
+    Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
+};
+use crate::config::value::show_size;
+use crate::time::Duration;
+
+/// All that is wrong with `config`, or will surprise. `map` tells what the file says and what is a default.
+pub(super) fn check(config: &Config, map: &SourceMap) -> Vec<Finding> {
+    let mut found = Vec::new();
+    gateway(config, &mut found);
+    store(&config.store, &mut found);
+    listeners(config, &mut found);
+    links(config, &mut found);
+    predefined(config, &mut found);
+    upstreams(config, map, &mut found);
+    outage_space(config, &mut found);
+    found
+}
+
+fn gateway(config: &Config, found: &mut Vec<Finding>) {
+    let gateway = &config.gateway;
+    if !gateway.name.is_empty()
+        && let Err(error) = identity::check(&gateway.name)
+    {
+        found.push(Finding::error("gateway.name", error.to_string(), BadIdentity::HELP));
+    }
+    template("gateway.status_topic", &gateway.status_topic, true, found);
+}
+
+/// A text in which `{gateway}` is filled in, and which may have to be a topic name.
+fn template(path: &str, text: &str, topic: bool, found: &mut Vec<Finding>) {
+    let rest = text.replace(GATEWAY, "");
+    if rest.contains(['{', '}']) {
+        let message = format!("{text:?} has braces other than {GATEWAY}");
+        found.push(Finding::error(path, message, format!("only {GATEWAY} is filled in here")));
+    }
+    if topic && text.contains(['+', '#']) {
+        let message = format!("{text:?} is no topic name: it has wildcards");
+        found.push(Finding::error(path, message, "name one topic, without `+` and `#`"));
+    }
+}
+
+fn store(store: &Store, found: &mut Vec<Finding>) {
+    if store.commit_bytes > store.max_pending_bytes {
+        found.push(Finding::error(
+            "store.commit_bytes",
+            "`commit_bytes` is more than `max_pending_bytes`, so a batch would never be full",
+            format!("write at most \"{}\"", show_size(store.max_pending_bytes as u64)),
+        ));
+    }
+}
+
+fn listeners(config: &Config, found: &mut Vec<Finding>) {
+    unique("listener", config.listener.iter().map(|listener| listener.name.as_str()), found);
+    let binds: Vec<SocketAddr> = config.listener.iter().map(|listener| listener.bind).collect();
+    distinct_addresses("listener", &binds, found);
+    for (i, listener) in config.listener.iter().enumerate() {
+        anonymous(i, listener, found);
+    }
+    if config.listener.is_empty() {
+        let message = "there is no listener, so no MQTT client can connect";
+        found.push(Finding::warning("listener", message, "leave `listener` out for one on 127.0.0.1:1883"));
+    }
+}
+
+fn anonymous(i: usize, listener: &Listener, found: &mut Vec<Finding>) {
+    let open = !listener.bind.ip().is_loopback();
+    if !listener.allow_anonymous {
+        found.push(Finding::warning(
+            format!("listener[{i}].allow_anonymous"),
+            format!(
+                "listener `{}` lets nobody in: anonymous clients are refused, and there is no other way to log in yet",
+                listener.name
+            ),
+            "write `allow_anonymous = true` if everyone who reaches this address may connect",
+        ));
+    } else if open && listener.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+        found.push(Finding::warning(
+            format!("listener[{i}].allow_anonymous"),
+            format!("everyone who reaches {} may publish and subscribe to everything", listener.bind),
+            "bind to 127.0.0.1, or ask for client certificates with `tls.client_ca`, unless that is meant",
+        ));
+    }
+}
+
+fn links(config: &Config, found: &mut Vec<Finding>) {
+    unique("link", config.link.iter().map(|link| link.name.as_str()), found);
+    let mut seen = Vec::new();
+    for (i, link) in config.link.iter().enumerate() {
+        let (key, what) = match &link.kind {
+            LinkKind::Udp { bind } if bind.port() != 0 => ("bind", bind.to_string()),
+            LinkKind::Serial { device, .. } => ("device", device.display().to_string()),
+            LinkKind::Udp { .. } => continue,
+        };
+        if seen.contains(&what) {
+            let message = format!("{what} is used by two links");
+            found.push(Finding::error(format!("link[{i}].{key}"), message, "give each link its own"));
+        }
+        seen.push(what);
+    }
+}
+
+fn predefined(config: &Config, found: &mut Vec<Finding>) {
+    let mut topics: Vec<(&u16, &String)> = config.sn.predefined.iter().map(|(topic, id)| (id, topic)).collect();
+    topics.sort();
+    for pair in topics.windows(2) {
+        let [(id, first), (next, second)] = pair else { continue };
+        if id == next {
+            let message = format!("predefined topic id {id} stands for {first:?} and for {second:?}");
+            found.push(Finding::error(format!("sn.predefined.{second}"), message, "give each topic its own id"));
+        }
+    }
+}
+
+fn upstreams(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
+    unique("upstream", config.upstream.iter().map(|upstream| upstream.name.as_str()), found);
+    for (i, upstream) in config.upstream.iter().enumerate() {
+        let path = format!("upstream[{i}]");
+        unique(&format!("{path}.rule"), upstream.rule.iter().map(|rule| rule.name.as_str()), found);
+        template(&format!("{path}.client_id"), &upstream.client_id, false, found);
+        template(&format!("{path}.status_topic"), &upstream.status_topic, true, found);
+        times(&path, upstream, found);
+        login(&path, upstream, found);
+        tls(&path, upstream, found);
+        endpoints(&path, upstream, config, found);
+        if upstream.rule.is_empty() {
+            let message = format!("upstream `{}` has no rule, so nothing is bridged", upstream.name);
+            found.push(Finding::warning(
+                path.as_str(),
+                message,
+                "add an [[upstream.rule]] with a name and a filter",
+            ));
+        }
+        for (j, rule) in upstream.rule.iter().enumerate() {
+            without_effect(&format!("{path}.rule[{j}]"), rule, map, found);
+        }
+        let taken_over = config.upstream[..i]
+            .iter()
+            .find(|other| other.client_id == upstream.client_id && shares_endpoint(other, upstream));
+        if let Some(other) = taken_over {
+            found.push(Finding::error(
+                format!("{path}.client_id"),
+                format!(
+                    "upstreams `{}` and `{}` log in to the same broker with the same client id and would disconnect each other",
+                    other.name, upstream.name
+                ),
+                format!("give one of them another, such as `client_id = \"{GATEWAY}-{}\"`", upstream.name),
+            ));
+        }
+    }
+}
+
+fn shares_endpoint(a: &Upstream, b: &Upstream) -> bool {
+    a.url.iter().any(|x| b.url.iter().any(|y| (&x.host, x.port) == (&y.host, y.port)))
+}
+
+fn times(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
+    if upstream.reconnect_min > upstream.reconnect_max {
+        let longest = humantime::format_duration(upstream.reconnect_max);
+        found.push(Finding::error(
+            format!("{path}.reconnect_min"),
+            "`reconnect_min` is longer than `reconnect_max`",
+            format!("write at most \"{longest}\""),
+        ));
+    }
+    if upstream.keepalive.subsec_nanos() != 0 {
+        found.push(Finding::error(
+            format!("{path}.keepalive"),
+            "a keep-alive has whole seconds",
+            format!("write \"{}s\"", upstream.keepalive.as_secs() + 1),
+        ));
+    }
+    if upstream.keepalive == Duration::ZERO {
+        found.push(Finding::warning(
+            format!("{path}.keepalive"),
+            "without keep-alive a dead link is noticed only when something is sent",
+            "write a keep-alive such as \"60s\"",
+        ));
+    }
+}
+
+fn login(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
+    // [MQTT-3.1.2-22] of 3.1.1; 5.0 lifted it.
+    if upstream.password_file.is_some() && upstream.username.is_none() && upstream.version == UpstreamVersion::V311
+    {
+        found.push(Finding::error(
+            format!("{path}.password_file"),
+            "MQTT 3.1.1 knows no password without a user name",
+            "add `username`",
+        ));
+    }
+    let in_clear = upstream.url.iter().position(|url| !url.tls && !is_loopback(url));
+    if let Some(i) = in_clear
+        && upstream.password_file.is_some()
+    {
+        found.push(Finding::warning(
+            format!("{path}.url[{i}]"),
+            format!("the password travels unencrypted to {}", upstream.url[i]),
+            "use mqtts://",
+        ));
+    }
+    if upstream.client_id.is_empty() && !upstream.clean_start {
+        found.push(Finding::error(
+            format!("{path}.client_id"),
+            "an empty client id has no session to come back to",
+            format!("write `client_id = \"{GATEWAY}\"`, or `clean_start = true`"),
+        ));
+    }
+}
+
+fn tls(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
+    let Some(tls) = &upstream.tls else { return };
+    if tls.cert.is_some() != tls.key.is_some() {
+        let (there, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+        found.push(Finding::error(
+            format!("{path}.tls.{there}"),
+            format!("`{there}` without `{missing}`"),
+            format!("a client certificate needs both: add `{missing}`"),
+        ));
+    }
+    if !upstream.url.is_empty() && !upstream.url.iter().any(|url| url.tls) {
+        let message = "`tls` has no effect: no URL of this upstream is mqtts://";
+        found.push(Finding::warning(format!("{path}.tls"), message, "write mqtts:// in `url`"));
+    }
+}
+
+fn endpoints(path: &str, upstream: &Upstream, config: &Config, found: &mut Vec<Finding>) {
+    if upstream.url.is_empty() {
+        let help = "write at least one, such as [\"mqtts://broker.example.com:8883\"]";
+        found.push(Finding::error(format!("{path}.url"), "`url` is empty", help));
+    }
+    for (i, url) in upstream.url.iter().enumerate() {
+        let own = config.listener.iter().find(|listener| {
+            is_loopback(url) && listener.bind.port() == url.port && {
+                let ip = listener.bind.ip();
+                ip.is_loopback() || ip.is_unspecified()
+            }
+        });
+        if let Some(listener) = own {
+            found.push(Finding::warning(
+                format!("{path}.url[{i}]"),
+                format!("{url} is this gateway's own listener `{}`", listener.name),
+                "name the other broker",
+            ));
+        }
+    }
+}
+
+fn is_loopback(url: &UpstreamUrl) -> bool {
+    url.host == "localhost" || url.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Queue keys of a rule that has no queue: what comes in goes to the local clients' queues.
+fn without_effect(path: &str, rule: &Rule, map: &SourceMap, found: &mut Vec<Finding>) {
+    if rule.direction != Direction::In {
+        return;
+    }
+    for key in ["priority", "limit", "when_full"] {
+        let key_path = format!("{path}.{key}");
+        if map.has(&key_path) {
+            let message = format!("`{key}` has no effect on a rule with `direction = \"in\"`");
+            found.push(Finding::warning(key_path, message, "take it out; [broker] has the limits of local queues"));
+        }
+    }
+}
+
+/// A rule's eviction policy only works as long as the file has room for what its limit allows.
+fn outage_space(config: &Config, found: &mut Vec<Finding>) {
+    let outward = config.upstream.iter().flat_map(|upstream| &upstream.rule);
+    let wanted: u64 = outward
+        .filter(|rule| rule.direction != Direction::In)
+        .map(|rule| rule.max_bytes)
+        .fold(0, u64::saturating_add);
+    if wanted > config.store.max_bytes {
+        found.push(Finding::warning(
+            "store.max_bytes",
+            format!(
+                "the limits of all rules together are {}, but the store may hold {}: when it is full, publishes are refused whatever `when_full` says",
+                show_size(wanted),
+                show_size(config.store.max_bytes)
+            ),
+            "raise `store.max_bytes`, or lower the `limit` of the rules",
+        ));
+    }
+}
+
+fn unique<'n>(path: &str, names: impl Iterator<Item = &'n str>, found: &mut Vec<Finding>) {
+    let mut seen = Vec::new();
+    for (i, name) in names.enumerate() {
+        // A missing name was already complained about.
+        if !name.is_empty() && seen.contains(&name) {
+            let message = format!("the name `{name}` is used twice");
+            found.push(Finding::error(format!("{path}[{i}].name"), message, "give each its own name"));
+        }
+        seen.push(name);
+    }
+}
+
+/// Linux refuses to listen twice on a port when one of the addresses is the wildcard of that family.
+fn distinct_addresses(path: &str, binds: &[SocketAddr], found: &mut Vec<Finding>) {
+    for (i, bind) in binds.iter().enumerate() {
+        let clash = binds[..i].iter().find(|other| {
+            let same_port = other.port() == bind.port() && bind.port() != 0;
+            let same_family = other.is_ipv4() == bind.is_ipv4();
+            let wildcard = other.ip().is_unspecified() || bind.ip().is_unspecified();
+            same_port && (other.ip() == bind.ip() || (same_family && wildcard))
+        });
+        if let Some(other) = clash {
+            let message = format!("{bind} is already taken by {other} above");
+            found.push(Finding::error(format!("{path}[{i}].bind"), message, "use another port"));
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Which keys each table has, what they may hold, and their defaults.
+
+use std::ops::RangeInclusive;
+
+use crate::config::reader::Section;
+use crate::config::schema::{
+    Broker, ClientTls, Config, Direction, Durability, Framing, Gateway, Link, LinkKind, Listener, Log, LogFormat,
+    LogLevel, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+};
+use crate::config::url::url;
+use crate::config::value::{Parsed, Wrong, address, boolean, bytes, choice, duration, integer, name, path, string};
+use crate::mqtt::QoS;
+use crate::time::Duration;
+use toml::de::DeValue;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+/// An upper bound for counts of things in memory.
+const MANY: u64 = 100_000_000;
+/// Bytes in memory: what a 32-bit machine can address.
+const MEMORY: RangeInclusive<u64> = KIB..=2 << 30;
+const DISK: RangeInclusive<u64> = MIB..=16 * TIB;
+
+/// Waiting on a network.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
+/// MQTT counts keep-alives in 16 bits of seconds.
+const KEEPALIVE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(65_535);
+/// MQTT counts expiries in 32 bits of seconds.
+const EXPIRY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(u32::MAX as u64);
+
+pub(super) fn config(root: &mut Section<'_>) -> Config {
+    let default = Config::default();
+    let gateway = root.section("gateway", gateway);
+    let log = root.section("log", log);
+    let store = root.section("store", store);
+    let broker = root.section("broker", broker);
+    let sn = root.section("sn", sn);
+    let connections = broker.max_connections;
+    let listener = root.sections("listener", |s| listener(s, connections));
+    let link = root.sections("link", link);
+    let upstream = root.sections("upstream", upstream);
+    Config {
+        gateway,
+        log,
+        store,
+        listener: listener
+            .unwrap_or_else(|| vec![Listener { max_connections: connections, ..Listener::default() }]),
+        broker,
+        sn,
+        link: link.unwrap_or(default.link),
+        upstream: upstream.unwrap_or(default.upstream),
+    }
+}
+
+fn gateway(s: &mut Section<'_>) -> Gateway {
+    let default = Gateway::default();
+    Gateway {
+        name: s.get("name", default.name, string),
+        state_dir: s.get("state_dir", default.state_dir, path),
+        status_topic: s.get("status_topic", default.status_topic, string),
+    }
+}
+
+fn log(s: &mut Section<'_>) -> Log {
+    const LEVELS: &[(&str, LogLevel)] = &[
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+    ];
+    const FORMATS: &[(&str, LogFormat)] = &[
+        ("auto", LogFormat::Auto),
+        ("journald", LogFormat::Journald),
+        ("json", LogFormat::Json),
+        ("plain", LogFormat::Plain),
+    ];
+    let default = Log::default();
+    Log {
+        level: s.get("level", default.level, choice(LEVELS)),
+        format: s.get("format", default.format, choice(FORMATS)),
+    }
+}
+
+fn store(s: &mut Section<'_>) -> Store {
+    const DURABILITIES: &[(&str, Durability)] =
+        &[("power-loss", Durability::PowerLoss), ("crash", Durability::Crash), ("none", Durability::None)];
+    let default = Store::default();
+    let interval = Duration::ZERO..=Duration::from_secs(60);
+    Store {
+        commit_interval: s.get("commit_interval", default.commit_interval, duration(interval)),
+        commit_messages: s.get("commit_messages", default.commit_messages, integer(1..=MANY)),
+        commit_bytes: s.get("commit_bytes", default.commit_bytes, bytes(MEMORY)),
+        max_pending_bytes: s.get("max_pending_bytes", default.max_pending_bytes, bytes(MEMORY)),
+        window_bytes: s.get("window_bytes", default.window_bytes, bytes(MEMORY)),
+        max_bytes: s.get("max_bytes", default.max_bytes, bytes(DISK)),
+        durability: s.get("durability", default.durability, choice(DURABILITIES)),
+    }
+}
+
+fn broker(s: &mut Section<'_>) -> Broker {
+    let d = Broker::default();
+    Broker {
+        max_connections: s.get("max_connections", d.max_connections, integer(1..=1_000_000)),
+        max_packet_bytes: s.get("max_packet_bytes", d.max_packet_bytes, bytes(KIB..=256 * MIB - 1)),
+        max_inflight_messages: s.get("max_inflight_messages", d.max_inflight_messages, integer(1..=65_535)),
+        receive_maximum: s.get("receive_maximum", d.receive_maximum, integer(1..=65_535)),
+        max_queued_messages: s.get("max_queued_messages", d.max_queued_messages, integer(1..=u64::MAX >> 1)),
+        max_queued_bytes: s.get("max_queued_bytes", d.max_queued_bytes, bytes(KIB..=16 * TIB)),
+        max_sessions: s.get("max_sessions", d.max_sessions, integer(1..=60_000)),
+        max_subscriptions_per_client: s.get(
+            "max_subscriptions_per_client",
+            d.max_subscriptions_per_client,
+            integer(1..=MANY),
+        ),
+        max_topic_levels: s.get("max_topic_levels", d.max_topic_levels, integer(1..=65_535)),
+        max_topic_bytes: s.get("max_topic_bytes", d.max_topic_bytes, bytes(16..=65_535)),
+        topic_alias_maximum: s.get("topic_alias_maximum", d.topic_alias_maximum, integer(0..=65_535)),
+        max_retained_messages: s.get("max_retained_messages", d.max_retained_messages, integer(0..=MANY)),
+        max_retained_bytes: s.get("max_retained_bytes", d.max_retained_bytes, bytes(0..=*MEMORY.end())),
+        connect_timeout: s.get("connect_timeout", d.connect_timeout, duration(TIMEOUT)),
+        max_keepalive: s.get("max_keepalive", d.max_keepalive, duration(KEEPALIVE)),
+        max_session_expiry: s.get("max_session_expiry", d.max_session_expiry, duration(EXPIRY)),
+        max_outbox_bytes: s.get("max_outbox_bytes", d.max_outbox_bytes, bytes(MEMORY)),
+    }
+}
+
+fn listener(s: &mut Section<'_>, connections: usize) -> Listener {
+    let name = s.require("name", "\"local\"", name);
+    let bind = s.require("bind", "\"127.0.0.1:1883\"", address).unwrap_or(Listener::default().bind);
+    Listener {
+        name: name.unwrap_or_default(),
+        bind,
+        tls: s.optional_section("tls", server_tls),
+        // Whoever opens the broker to a network without asking for names must say so in words.
+        allow_anonymous: s.get("allow_anonymous", bind.ip().is_loopback(), boolean),
+        max_connections: s.get("max_connections", connections, integer(1..=1_000_000)),
+    }
+}
+
+fn server_tls(s: &mut Section<'_>) -> ServerTls {
+    ServerTls {
+        cert: s.require("cert", "\"/etc/moteway/tls/cert.pem\"", path).unwrap_or_default(),
+        key: s.require("key", "\"/etc/moteway/tls/key.pem\"", path).unwrap_or_default(),
+        client_ca: s.optional("client_ca", path),
+    }
+}
+
+fn sn(s: &mut Section<'_>) -> Sn {
+    let d = Sn::default();
+    Sn {
+        gateway_id: s.get("gateway_id", d.gateway_id, integer(0..=255)),
+        max_clients: s.get("max_clients", d.max_clients, integer(1..=60_000)),
+        max_topics_per_client: s.get("max_topics_per_client", d.max_topics_per_client, integer(1..=65_534)),
+        retry_interval: s.get("retry_interval", d.retry_interval, duration(TIMEOUT)),
+        retries: s.get("retries", d.retries, integer(0..=255)),
+        idle_timeout: s.get("idle_timeout", d.idle_timeout, duration(Duration::from_secs(1)..=*EXPIRY.end())),
+        max_sleep_messages: s.get("max_sleep_messages", d.max_sleep_messages, integer(1..=MANY)),
+        max_sleep_bytes: s.get("max_sleep_bytes", d.max_sleep_bytes, bytes(KIB..=16 * TIB)),
+        predefined: s.entries("predefined", topic_name, predefined_id),
+        allow_qos_minus_one: s.get("allow_qos_minus_one", d.allow_qos_minus_one, boolean),
+    }
+}
+
+/// MQTT-SN 5.3.11: 0x0000 and 0xFFFF are reserved.
+fn predefined_id(value: &DeValue<'_>) -> Parsed<u16> {
+    integer(1..=65_534)(value)
+}
+
+fn topic_name(topic: &str) -> Parsed<()> {
+    match topic.find(['+', '#', '\0']) {
+        None if !topic.is_empty() => Ok(()),
+        _ => Err(Wrong::new(
+            format!("{topic:?} is not a topic name"),
+            "write the whole topic in quotes, without wildcards: \"a/b\" = 1",
+        )),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Udp,
+    Serial,
+}
+
+fn link(s: &mut Section<'_>) -> Link {
+    const KINDS: &[(&str, Kind)] = &[("udp", Kind::Udp), ("serial", Kind::Serial)];
+    const FRAMINGS: &[(&str, Framing)] = &[("length", Framing::Length)];
+    const MTU: RangeInclusive<u64> = 16..=65_535;
+    let name = s.require("name", "\"radio\"", name).unwrap_or_default();
+    match s.require("kind", "\"udp\"", choice(KINDS)) {
+        Some(Kind::Serial) => {
+            s.refuse("bind", "is for links of kind \"udp\"");
+            let kind = LinkKind::Serial {
+                device: s.require("device", "\"/dev/ttyUSB0\"", path).unwrap_or_default(),
+                baud: s.get("baud", 115_200, integer(50..=4_000_000)),
+                framing: s.get("framing", Framing::Length, choice(FRAMINGS)),
+                rtscts: s.get("rtscts", false, boolean),
+            };
+            Link { name, kind, mtu: s.get("mtu", 255, bytes(MTU)) }
+        }
+        kind => {
+            if kind.is_some() {
+                for key in ["device", "baud", "framing", "rtscts"] {
+                    s.refuse(key, "is for links of kind \"serial\"");
+                }
+            }
+            let bind = match kind {
+                Some(_) => s.require("bind", "\"0.0.0.0:1883\"", address),
+                None => s.optional("bind", address),
+            };
+            let kind = LinkKind::Udp { bind: bind.unwrap_or(([0, 0, 0, 0], 0).into()) };
+            Link { name, kind, mtu: s.get("mtu", 1400, bytes(MTU)) }
+        }
+    }
+}
+
+fn upstream(s: &mut Section<'_>) -> Upstream {
+    const SECOND: Duration = Duration::from_secs(1);
+    let d = Upstream::default();
+    if !s.has("url") {
+        s.missing("url", "[\"mqtts://broker.example.com:8883\"]");
+    }
+    Upstream {
+        name: s.require("name", "\"cloud\"", name).unwrap_or_default(),
+        url: s.list("url", url).unwrap_or_default(),
+        client_id: s.get("client_id", d.client_id, string),
+        version: s.get("version", d.version, version),
+        username: s.optional("username", string),
+        password_file: s.optional("password_file", path),
+        keepalive: s.get("keepalive", d.keepalive, duration(KEEPALIVE)),
+        clean_start: s.get("clean_start", d.clean_start, boolean),
+        connect_timeout: s.get("connect_timeout", d.connect_timeout, duration(TIMEOUT)),
+        max_inflight_messages: s.get("max_inflight_messages", d.max_inflight_messages, integer(1..=65_535)),
+        stuck_timeout: s.get("stuck_timeout", d.stuck_timeout, duration(SECOND..=*TIMEOUT.end())),
+        reconnect_min: s.get("reconnect_min", d.reconnect_min, duration(TIMEOUT)),
+        reconnect_max: s.get("reconnect_max", d.reconnect_max, duration(TIMEOUT)),
+        tls: s.optional_section("tls", client_tls),
+        status_topic: s.get("status_topic", d.status_topic, string),
+        rule: s.sections("rule", rule).unwrap_or_default(),
+    }
+}
+
+/// `5`, or `"3.1.1"`, which only a string can be.
+fn version(value: &DeValue<'_>) -> Parsed<UpstreamVersion> {
+    let written = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        _ => String::new(),
+    };
+    match written.as_str() {
+        "5" | "5.0" => Ok(UpstreamVersion::V5),
+        "3.1.1" | "4" => Ok(UpstreamVersion::V311),
+        _ => Err(Wrong::new("unknown MQTT version", "write \"5\" or \"3.1.1\"")),
+    }
+}
+
+fn client_tls(s: &mut Section<'_>) -> ClientTls {
+    ClientTls {
+        ca: s.optional("ca", path),
+        cert: s.optional("cert", path),
+        key: s.optional("key", path),
+        server_name: s.optional("server_name", string),
+    }
+}
+
+fn rule(s: &mut Section<'_>) -> Rule {
+    const DIRECTIONS: &[(&str, Direction)] =
+        &[("out", Direction::Out), ("in", Direction::In), ("both", Direction::Both)];
+    const RETAINS: &[(&str, RuleRetain)] =
+        &[("keep", RuleRetain::Keep), ("strip", RuleRetain::Strip), ("set", RuleRetain::Set)];
+    const WHEN_FULL: &[(&str, WhenFull)] = &[
+        ("drop-oldest", WhenFull::DropOldest),
+        ("drop-newest", WhenFull::DropNewest),
+        ("reject", WhenFull::Reject),
+    ];
+    let d = Rule::default();
+    let (max_messages, max_bytes) = s.section("limit", |s| {
+        let messages = s.get("messages", d.max_messages, integer(1..=u64::MAX >> 1));
+        (messages, s.get("bytes", d.max_bytes, bytes(KIB..=*DISK.end())))
+    });
+    Rule {
+        name: s.require("name", "\"telemetry\"", name).unwrap_or_default(),
+        direction: s.get("direction", d.direction, choice(DIRECTIONS)),
+        filter: s.require("filter", "\"site/{room}/{rest#}\"", string).unwrap_or_default(),
+        remap: s.get("remap", d.remap, string),
+        exclude: s.list("exclude", string).unwrap_or_default(),
+        qos: s.get("qos", d.qos, qos),
+        retain: s.get("retain", d.retain, choice(RETAINS)),
+        priority: s.get("priority", d.priority, integer(0..=9)),
+        ttl: s.get("ttl", d.ttl, duration(EXPIRY)),
+        max_messages,
+        max_bytes,
+        when_full: s.get("when_full", d.when_full, choice(WHEN_FULL)),
+    }
+}
+
+/// `"keep"`, 0, 1 or 2.
+fn qos(value: &DeValue<'_>) -> Parsed<RuleQos> {
+    let level = match value {
+        DeValue::String(text) if text == "keep" => return Ok(RuleQos::Keep),
+        DeValue::Integer(_) => integer::<u8>(0..=2)(value).ok().and_then(QoS::from_u8),
+        _ => None,
+    };
+    level
+        .map(RuleQos::Fixed)
+        .ok_or_else(|| Wrong::new("unknown QoS", "write \"keep\", or 0, 1 or 2 without quotes"))
+}
