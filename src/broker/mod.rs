@@ -1,1 +1,368 @@
-//! broker
+//! The local broker: MQTT sessions, the subscription tree, retained messages and wills, for MQTT 3.1, 3.1.1 and 5.0.
+//!
+//! Every client is a session here: those of MQTT connections, whose packets this module reads and writes, and those
+//! of the MQTT-SN gateway, which calls [`local`]. A bridge's out-rules are targets in the same tree.
+//!
+//! What has to outlive its receiver's absence goes through [`Queues`]; QoS 0 to a connected client is written into
+//! its [`Outbox`] at once, without an allocation.
+
+mod acks;
+mod connect;
+mod connection;
+mod deliver;
+mod expiry;
+pub mod local;
+mod packets;
+mod publish;
+mod recover;
+mod retained;
+mod routes;
+pub(crate) mod session;
+mod subscribe;
+mod target;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use slab::Slab;
+
+use crate::broker::connection::Connection;
+use crate::broker::retained::Retained;
+use crate::broker::routes::Routes;
+use crate::broker::session::Session;
+use crate::broker::tree::Tree;
+use crate::config::{self, ListenerId};
+use crate::metrics::{Level, Notice};
+use crate::mqtt::{ConnId, Disconnect, Outbox, Packet, ReasonCode, Version};
+use crate::queue::{Queues, Token};
+use crate::time::{Duration, Instant, Now, Timers, Wall};
+
+pub use session::Will;
+pub use target::BridgeRule;
+
+/// What the broker wants done. Commits and reads come out of [`Queues`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The connection's outbox has bytes. Once per turn and connection.
+    Flush(ConnId),
+    /// Write what the outbox holds, then close.
+    Close(ConnId),
+    /// A session of the gateway was taken over by an MQTT connection.
+    TakenOver(u32),
+    /// For the log.
+    Notice(Notice),
+}
+
+/// What has happened since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Connections accepted by a listener.
+    pub connections_opened: u64,
+    /// Connections refused for a limit, at CONNECT or before.
+    pub connections_refused: u64,
+    /// Connections ended for breaking the protocol.
+    pub protocol_errors: u64,
+    /// Connections ended because they were silent.
+    pub silent: u64,
+    /// PUBLISH packets received.
+    pub publish_received: u64,
+    /// Payload bytes in them.
+    pub publish_bytes_received: u64,
+    /// PUBLISH packets sent.
+    pub publish_sent: u64,
+    /// QoS 0 messages shed because the receiver was too slow.
+    pub shed_qos0: u64,
+    /// Messages larger than the receiver's maximum packet size.
+    pub too_large_for_receiver: u64,
+    /// Publishes refused because they could not be made safe.
+    pub publish_refused: u64,
+    /// Retained messages not kept for a limit.
+    pub retained_refused: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Look whether a connection is silent.
+    Silence(ConnId, u16),
+    /// Look whether a session's will is due or its life over.
+    Session(u32, u32),
+    /// Look for expired retained messages.
+    Retained,
+}
+
+/// How often expired retained messages are looked for.
+const RETAINED_SWEEP: Duration = Duration::from_secs(60);
+
+/// A listener, as far as the broker cares.
+#[derive(Debug, Clone)]
+struct Listener {
+    name: String,
+    allow_anonymous: bool,
+    max_connections: usize,
+    connections: usize,
+}
+
+/// The broker core.
+#[derive(Debug)]
+pub struct Broker {
+    limits: config::Broker,
+    listeners: Vec<Listener>,
+    tree: Tree,
+    routes: Routes,
+    rules: Vec<BridgeRule>,
+    retained: Retained,
+    sessions: Slab<Session>,
+    by_client: HashMap<Box<str>, u32, FixedState>,
+    generation: u32,
+    conns: Vec<Option<Box<Connection>>>,
+    open: usize,
+    epoch: u16,
+    timers: Timers<Timer>,
+    dirty: VecDeque<ConnId>,
+    outputs: VecDeque<Output>,
+    /// Whose turn it is to be encoded into, kept between messages for its capacity.
+    scratch: Vec<u8>,
+    rng: fastrand::Rng,
+    stats: Stats,
+}
+
+impl Broker {
+    /// An empty broker.
+    #[must_use]
+    pub fn new(now: Now, config: &config::Config, seed: u64) -> Self {
+        let limits = config.broker.clone();
+        let mut timers = Timers::default();
+        timers.set(now.at + RETAINED_SWEEP, Timer::Retained);
+        let listeners = config.listener.iter().map(|listener| Listener {
+            name: listener.name.clone(),
+            allow_anonymous: listener.allow_anonymous,
+            max_connections: listener.max_connections,
+            connections: 0,
+        });
+        Self {
+            listeners: listeners.collect(),
+            tree: Tree::default(),
+            routes: Routes::new(seed),
+            rules: Vec::new(),
+            retained: Retained::new(limits.max_retained_messages, limits.max_retained_bytes),
+            sessions: Slab::new(),
+            by_client: HashMap::with_hasher(FixedState::with_seed(seed)),
+            generation: 0,
+            conns: Vec::new(),
+            open: 0,
+            epoch: 0,
+            timers,
+            dirty: VecDeque::new(),
+            outputs: VecDeque::new(),
+            scratch: Vec::new(),
+            rng: fastrand::Rng::with_seed(seed),
+            stats: Stats::default(),
+            limits,
+        }
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Sessions, connected and not.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.open
+    }
+
+    /// Subscriptions, rules of bridges too.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// Retained messages and the bytes they hold.
+    #[must_use]
+    pub fn retained(&self) -> (usize, usize) {
+        (self.retained.len(), self.retained.bytes())
+    }
+
+    fn conn(&self, conn: ConnId) -> Option<&Connection> {
+        self.conns.get(conn.0 as usize)?.as_deref()
+    }
+
+    fn conn_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.conns.get_mut(conn.0 as usize)?.as_deref_mut()
+    }
+
+    /// The bytes on their way to a connection. Kept after `Output::Close` until the shell lets go.
+    pub fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        self.conn_mut(conn).map(|conn| &mut conn.outbox)
+    }
+
+    /// A client connected.
+    pub fn handle_accepted(&mut self, now: Now, conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>) {
+        self.stats.connections_opened += 1;
+        self.epoch = self.epoch.wrapping_add(1) & 0xFFF;
+        let index = conn.0 as usize;
+        if self.conns.len() <= index {
+            self.conns.resize_with(index + 1, || None);
+        }
+        self.conns[index] = Some(Box::new(Connection::new(now.at, listener, peer, self.epoch)));
+        self.open += 1;
+        let within_total = self.open <= self.limits.max_connections;
+        let within_listener = self.listeners.get_mut(usize::from(listener.0)).is_some_and(|listener| {
+            listener.connections += 1;
+            listener.connections <= listener.max_connections
+        });
+        if !within_total || !within_listener {
+            self.stats.connections_refused += 1;
+            self.notice(Level::Warn, "too many connections", conn, "raise max_connections if they are wanted");
+            self.close(conn);
+            return;
+        }
+        self.timers.set(now.at + self.limits.connect_timeout, Timer::Silence(conn, self.epoch));
+    }
+
+    /// The connection is gone, by the peer or by the transport.
+    pub fn handle_closed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
+        let Some(gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
+        self.open -= 1;
+        if let Some(listener) = self.listeners.get_mut(usize::from(gone.listener.0)) {
+            listener.connections -= 1;
+        }
+        if let Some(session) = gone.session {
+            self.session_lost(now, queues, session, true);
+        }
+    }
+
+    /// The shell wrote all that the outbox held.
+    pub fn handle_flushed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
+        if let Some(session) = self.conn(conn).and_then(|conn| conn.session) {
+            self.pump(now, queues, session);
+        }
+    }
+
+    /// What a reply waited for is safe.
+    pub fn handle_settled(&mut self, token: Token) {
+        let (id, epoch, number) = connection::split_token(token);
+        let Some(conn) = self.conn_mut(id) else { return };
+        if conn.epoch != epoch {
+            return;
+        }
+        conn.acks.settle(number);
+        while let Some(bytes) = conn.acks.pop() {
+            conn.outbox.put(bytes.as_slice());
+        }
+        self.flush(id);
+    }
+
+    /// The daemon is about to stop: clients are told [MQTT-4.13.2].
+    pub fn handle_shutdown(&mut self, now: Now, queues: &mut Queues) {
+        for index in 0..self.conns.len() {
+            let Ok(number) = u32::try_from(index) else { break };
+            self.end(now, queues, ConnId(number), Some(ReasonCode::ServerShuttingDown), true);
+        }
+    }
+
+    /// What the broker wants done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        let id = self.dirty.pop_front()?;
+        if let Some(conn) = self.conn_mut(id) {
+            conn.flush_queued = false;
+        }
+        Some(Output::Flush(id))
+    }
+
+    /// When to call [`Broker::handle_timeout`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.deadline()
+    }
+
+    /// Has the connection's outbox written at the end of the turn.
+    fn flush(&mut self, id: ConnId) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        if !conn.flush_queued && !conn.outbox.is_empty() {
+            conn.flush_queued = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Ends a connection from this side: the reason is sent to a 5.0 client that was accepted, the session is left.
+    fn end(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        id: ConnId,
+        reason: Option<ReasonCode>,
+        will: bool,
+    ) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        if conn.closing {
+            return;
+        }
+        let session = conn.session.take();
+        if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version) {
+            conn.outbox.put_with(|out| Packet::Disconnect(Disconnect::new(reason)).encode(Version::V5, out));
+        }
+        self.close(id);
+        if let Some(session) = session {
+            self.session_lost(now, queues, session, will);
+        }
+    }
+
+    fn close(&mut self, id: ConnId) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        if !conn.closing {
+            conn.closing = true;
+            self.outputs.push_back(Output::Close(id));
+        }
+    }
+
+    fn notice(&mut self, level: Level, what: &'static str, conn: ConnId, detail: impl Into<String>) {
+        let who = self.describe(conn);
+        self.outputs.push_back(Output::Notice(Notice::new(level, what, who, detail)));
+    }
+
+    /// A connection as the log names it: client id, address, listener.
+    fn describe(&self, id: ConnId) -> String {
+        let Some(conn) = self.conn(id) else { return format!("connection {}", id.0) };
+        let client = conn.session.and_then(|session| self.sessions.get(session as usize));
+        let client = client.map_or("not yet connected", |session| &session.client_id);
+        let listener = self.listeners.get(usize::from(conn.listener.0)).map_or("", |listener| &listener.name);
+        match conn.peer {
+            Some(peer) => format!("{client} ({peer}, listener {listener})"),
+            None => format!("{client} (listener {listener})"),
+        }
+    }
+
+    /// Adds a bridge's out-rule as a target.
+    pub fn add_rule(&mut self, rule: BridgeRule) {
+        let Ok(slot) = u32::try_from(self.rules.len()) else { return };
+        self.tree.insert(&rule.filter, None, target::Target::Rule(slot), target::Options::default());
+        self.rules.push(rule);
+        self.routes.forget_all();
+    }
+
+    fn session_mut(&mut self, session: u32) -> Option<&mut Session> {
+        self.sessions.get_mut(session as usize)
+    }
+
+    fn expires_at(received_at: Wall, secs: Option<u32>) -> Option<Wall> {
+        secs.map(|secs| received_at + Duration::from_secs(u64::from(secs)))
+    }
+}

@@ -171,9 +171,26 @@ pub struct Recovered {
     pub damage: Option<String>,
 }
 
-/// What a core wants to be told about later; it gives the number its own meaning. The engine adds whose it is.
+/// What a core wants to be told about later. The number means something to its owner only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
+
+impl Token {
+    /// Bits that a core may use; above them the engine writes whose token it is.
+    pub const BITS: u32 = 60;
+
+    /// The same number, marked as belonging to `owner` (1..=15).
+    #[must_use]
+    pub const fn owned_by(self, owner: u8) -> Self {
+        Self(self.0 & ((1 << Self::BITS) - 1) | (owner as u64) << Self::BITS)
+    }
+
+    /// Whose it is, and its number.
+    #[must_use]
+    pub const fn split(self) -> (u8, Self) {
+        ((self.0 >> Self::BITS) as u8, Self(self.0 & ((1 << Self::BITS) - 1)))
+    }
+}
 
 /// What became of something that must be safe before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

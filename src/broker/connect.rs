@@ -1,0 +1,296 @@
+//! CONNECT and CONNACK, MQTT 5.0 sections 3.1 and 3.2; the beginning and the end of sessions.
+
+use std::collections::BTreeMap;
+
+use crate::broker::connection::{Flight, FlightState};
+use crate::broker::session::{NEVER, Peer, Session, Will};
+use crate::broker::target::Target;
+use crate::broker::{Broker, Output, Timer};
+use crate::metrics::Level;
+use crate::mqtt::{self, ConnAck, ConnId, Connect, Packet, PubRel, ReasonCode, Version, topic};
+use crate::queue::{Outcome, Queues, RecordKind, Token};
+use crate::time::{Duration, Now};
+
+/// Longest client identifier, in bytes.
+const MAX_CLIENT_ID: usize = 1024;
+
+/// What is said in CONNACK besides yes.
+#[derive(Debug, Default)]
+struct Granted {
+    session_expiry: Option<u32>,
+    assigned: Option<String>,
+    keep_alive: Option<u16>,
+}
+
+impl Broker {
+    pub(crate) fn handle_connect(&mut self, now: Now, queues: &mut Queues, id: ConnId, connect: &Connect<'_>) {
+        if let Err((reason, text)) = self.admit(id, connect) {
+            self.stats.connections_refused += 1;
+            self.notice(Level::Info, "client refused", id, text);
+            self.reply(id, &Packet::ConnAck(ConnAck::refusal(reason)));
+            self.close(id);
+            return;
+        }
+        let mut granted = Granted::default();
+        let client_id = if connect.client_id.is_empty() {
+            let assigned = format!("moteway-{:016x}", self.rng.u64(..));
+            granted.assigned = Some(assigned.clone());
+            assigned
+        } else {
+            connect.client_id.to_owned()
+        };
+        let expiry = self.session_expiry(connect, &mut granted);
+        let (session, present) =
+            self.open_session(now, queues, &client_id, connect.clean_start, expiry, Peer::Conn(id));
+        self.set_connection(now, id, session, connect, &mut granted);
+        if let Some(kept) = self.session_mut(session) {
+            kept.will = connect.will.as_ref().map(will);
+        }
+        self.save(now, queues, session, None);
+        self.send_connack(id, connect.version, present, &granted);
+        self.resume(now, queues, id, session);
+    }
+
+    /// Whether the client may come in.
+    fn admit(&self, id: ConnId, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+        if connect.properties.authentication_method.is_some() {
+            return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
+        }
+        let listener = self.conn(id).and_then(|conn| self.listeners.get(usize::from(conn.listener.0)));
+        if !listener.is_some_and(|listener| listener.allow_anonymous) {
+            return Err((ReasonCode::NotAuthorized, "the listener does not allow anonymous clients"));
+        }
+        let empty = connect.client_id.is_empty();
+        if empty && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start)) {
+            return Err((ReasonCode::ClientIdentifierNotValid, "empty client id without clean session [MQTT-3.1.3-8]"));
+        }
+        if connect.client_id.len() > MAX_CLIENT_ID {
+            return Err((ReasonCode::ClientIdentifierNotValid, "client id is longer than 1024 bytes"));
+        }
+        let known = self.by_client.contains_key(connect.client_id);
+        if !known && self.sessions.len() >= self.limits.max_sessions {
+            return Err((ReasonCode::QuotaExceeded, "max_sessions is reached"));
+        }
+        if connect.will.as_ref().is_some_and(|will| !self.is_publishable(will.topic)) {
+            return Err((ReasonCode::TopicNameInvalid, "the will's topic is reserved, too long or too deep"));
+        }
+        Ok(())
+    }
+
+    /// Whether clients may publish to the topic: within the limits, and not the broker's own.
+    pub(crate) fn is_publishable(&self, name: &str) -> bool {
+        name.len() <= self.limits.max_topic_bytes
+            && topic::levels(name).count() <= self.limits.max_topic_levels
+            && !name.starts_with("$SYS/")
+    }
+
+    pub(crate) fn max_session_expiry(&self) -> u32 {
+        u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(NEVER)
+    }
+
+    fn session_expiry(&self, connect: &Connect<'_>, granted: &mut Granted) -> u32 {
+        let max = self.max_session_expiry();
+        if connect.version != Version::V5 {
+            return if connect.clean_start { 0 } else { max };
+        }
+        let wanted = connect.properties.session_expiry.unwrap_or(0);
+        if wanted > max {
+            granted.session_expiry = Some(max);
+        }
+        wanted.min(max)
+    }
+
+    fn set_connection(&mut self, now: Now, id: ConnId, session: u32, connect: &Connect<'_>, granted: &mut Granted) {
+        let max_keep_alive = u16::try_from(self.limits.max_keepalive.as_secs()).unwrap_or(u16::MAX);
+        let mut keep_alive = connect.keep_alive;
+        if connect.version == Version::V5 && max_keep_alive > 0 && !(1..=max_keep_alive).contains(&keep_alive) {
+            keep_alive = max_keep_alive;
+            granted.keep_alive = Some(keep_alive);
+        }
+        let own_window = self.limits.max_inflight_messages;
+        let Some(conn) = self.conn_mut(id) else { return };
+        conn.version = connect.version;
+        conn.session = Some(session);
+        conn.window = usize::from(connect.properties.receive_maximum.unwrap_or(u16::MAX).min(own_window)).max(1);
+        conn.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+        // The client is given half as much again [MQTT-3.1.2-22].
+        conn.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
+        if let Some(silence) = conn.silence {
+            let epoch = conn.epoch;
+            self.timers.set(now.at + silence, Timer::Silence(id, epoch));
+        }
+    }
+
+    fn send_connack(&mut self, id: ConnId, version: Version, present: bool, granted: &Granted) {
+        let mut ack = ConnAck { session_present: present, ..ConnAck::default() };
+        if version == Version::V5 {
+            let properties = &mut ack.properties;
+            properties.session_expiry = granted.session_expiry;
+            properties.assigned_client_id = granted.assigned.as_deref();
+            properties.server_keep_alive = granted.keep_alive;
+            properties.receive_maximum = Some(self.limits.receive_maximum);
+            properties.maximum_packet_size = Some(self.limits.max_packet_bytes);
+            properties.topic_alias_maximum = Some(self.limits.topic_alias_maximum);
+        }
+        self.reply(id, &Packet::ConnAck(ack));
+    }
+
+    /// Finds or makes the session of `client_id` and gives it to `peer`, taking it from whoever has it. True with it
+    /// when it was there before and is kept.
+    pub(crate) fn open_session(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        client_id: &str,
+        clean: bool,
+        expiry: u32,
+        peer: Peer,
+    ) -> (u32, bool) {
+        if let Some(&session) = self.by_client.get(client_id) {
+            self.take_over(now, queues, session);
+        }
+        // Taking over may have ended it.
+        if let Some(&session) = self.by_client.get(client_id) {
+            if !clean {
+                if let Some(kept) = self.session_mut(session) {
+                    (kept.peer, kept.expiry) = (peer, expiry);
+                    (kept.will_at, kept.ends_at, kept.disconnected_at) = (None, None, None);
+                }
+                return (session, true);
+            }
+            self.end_session(now, queues, session);
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let new = Session {
+            client_id: client_id.into(),
+            peer,
+            generation: self.generation,
+            expiry,
+            subscriptions: BTreeMap::new(),
+            line: None,
+            is_stored: false,
+            will: None,
+            will_at: None,
+            disconnected_at: None,
+            ends_at: None,
+        };
+        let session = u32::try_from(self.sessions.insert(new)).unwrap_or(u32::MAX);
+        self.by_client.insert(client_id.into(), session);
+        (session, false)
+    }
+
+    /// Whoever has the session loses it [MQTT-3.1.4-3].
+    fn take_over(&mut self, now: Now, queues: &mut Queues, session: u32) {
+        match self.sessions.get(session as usize).map(|session| session.peer) {
+            Some(Peer::Conn(old)) => self.end(now, queues, old, Some(ReasonCode::SessionTakenOver), true),
+            Some(Peer::Local) => {
+                self.outputs.push_back(Output::TakenOver(session));
+                self.session_lost(now, queues, session, true);
+            }
+            Some(Peer::Away) | None => {}
+        }
+    }
+
+    /// What a resumed session has in flight goes out again, in the old order [MQTT-4.4.0-1].
+    fn resume(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32) {
+        let Some(dest) = self.line_of(session) else { return };
+        for pkid in queues.releases(dest).to_vec() {
+            if let Some(conn) = self.conn_mut(id) {
+                conn.inflight.push_back(Flight { pkid, state: FlightState::PubComp });
+            }
+            self.reply(id, &Packet::PubRel(PubRel::new(pkid, ReasonCode::Success)));
+        }
+        queues.activate(dest);
+        self.pump(now, queues, session);
+    }
+
+    /// The session's client is gone. With `will`, its will goes out, now or after its delay.
+    pub(crate) fn session_lost(&mut self, now: Now, queues: &mut Queues, session: u32, will: bool) {
+        let Some(lost) = self.session_mut(session) else { return };
+        lost.peer = Peer::Away;
+        if !will {
+            lost.will = None;
+        }
+        let durable = lost.is_durable();
+        let delay = lost.will.as_ref().map(|will| Duration::from_secs(u64::from(will.delay)));
+        if let Some(dest) = lost.line {
+            queues.deactivate(now, dest);
+        }
+        if !durable {
+            self.end_session(now, queues, session);
+            return;
+        }
+        let Some(lost) = self.session_mut(session) else { return };
+        lost.disconnected_at = Some(now.wall);
+        lost.ends_at = lost.lifetime().map(|life| now.at + life);
+        lost.will_at = delay.map(|delay| now.at + delay);
+        let (generation, due) = (lost.generation, crate::time::earliest(lost.ends_at, lost.will_at));
+        if delay == Some(Duration::ZERO) {
+            self.publish_will(now, queues, session);
+        }
+        if let Some(at) = due {
+            self.timers.set(at, Timer::Session(session, generation));
+        }
+        self.save(now, queues, session, None);
+    }
+
+    /// Deletes a session. A will that waits for its delay goes out now [MQTT-3.1.3.2.2].
+    pub(crate) fn end_session(&mut self, now: Now, queues: &mut Queues, session: u32) {
+        self.publish_will(now, queues, session);
+        let Some(ended) = self.sessions.try_remove(session as usize) else { return };
+        self.by_client.remove(&ended.client_id);
+        for filter in ended.subscriptions.keys() {
+            let (group, filter) = split_share(filter);
+            self.tree.remove(filter, group, Target::Session(session));
+        }
+        if !ended.subscriptions.is_empty() {
+            self.routes.forget_all();
+        }
+        if let Some(dest) = ended.line {
+            queues.remove(now, dest);
+        }
+        if ended.is_stored {
+            queues.delete_record(now, RecordKind::Session, ended.client_id.as_bytes(), None);
+        }
+    }
+
+    /// Writes a lasting session's record, or deletes that of one that is to last no longer. Settled when durable.
+    pub(crate) fn save(&mut self, now: Now, queues: &mut Queues, session: u32, token: Option<Token>) -> Outcome {
+        let Some(kept) = self.session_mut(session) else { return Outcome::Done };
+        let was_stored = kept.is_stored;
+        kept.is_stored = kept.is_durable();
+        if !kept.is_durable() {
+            if was_stored {
+                queues.delete_record(now, RecordKind::Session, kept.client_id.as_bytes(), None);
+            }
+            return Outcome::Done;
+        }
+        match serde_json::to_vec(&kept.to_record()) {
+            Ok(record) => queues.put(now, RecordKind::Session, kept.client_id.as_bytes(), &record, token),
+            // A record is numbers and strings: it can always be written as JSON.
+            Err(_) => Outcome::Done,
+        }
+    }
+}
+
+/// A filter's share group, if it has one, and the filter proper.
+pub(crate) fn split_share(filter: &str) -> (Option<&str>, &str) {
+    match topic::share(filter) {
+        Some((group, filter)) => (Some(group), filter),
+        None => (None, filter),
+    }
+}
+
+fn will(will: &mqtt::Will<'_>) -> Will {
+    let mut properties = Vec::new();
+    will.properties.forwarded(&mut properties);
+    Will {
+        topic: will.topic.into(),
+        payload: will.payload.into(),
+        qos: will.qos.as_u8(),
+        retain: will.retain,
+        delay: will.properties.will_delay.unwrap_or(0),
+        expiry: will.properties.message_expiry,
+        properties,
+    }
+}

@@ -1,0 +1,134 @@
+//! One MQTT connection: what belongs to it and ends with it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use crate::broker::acks::Acks;
+use crate::config::ListenerId;
+use crate::mqtt::{ConnId, Outbox, Version};
+use crate::queue::{Seq, Token};
+use crate::time::{Duration, Instant};
+
+/// A message on its way to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flight {
+    pub pkid: u16,
+    pub state: FlightState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FlightState {
+    /// QoS 1: PUBACK is due.
+    PubAck(Seq),
+    /// QoS 2: PUBREC is due.
+    PubRec(Seq),
+    /// QoS 2: PUBREC came, PUBCOMP is due.
+    PubComp,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub listener: ListenerId,
+    pub peer: Option<SocketAddr>,
+    /// Grows with each use of the connection's number.
+    pub epoch: u16,
+    pub version: Version,
+    /// Set once CONNECT was accepted.
+    pub session: Option<u32>,
+    /// An unfinished packet.
+    pub partial: Vec<u8>,
+    pub outbox: Outbox,
+    pub flush_queued: bool,
+    pub closing: bool,
+    pub last_received: Instant,
+    /// One and a half times the keep-alive.
+    pub silence: Option<Duration>,
+    /// The client's Receive Maximum, within our own limit.
+    pub window: usize,
+    /// The client's Maximum Packet Size.
+    pub max_packet: u32,
+    /// Topic aliases that the client defined.
+    pub aliases: BTreeMap<u16, Box<str>>,
+    pub acks: Acks,
+    pub inflight: VecDeque<Flight>,
+    last_pkid: u16,
+}
+
+impl Connection {
+    pub(crate) fn new(now: Instant, listener: ListenerId, peer: Option<SocketAddr>, epoch: u16) -> Self {
+        Self {
+            listener,
+            peer,
+            epoch,
+            version: Version::V311,
+            session: None,
+            partial: Vec::new(),
+            outbox: Outbox::default(),
+            flush_queued: false,
+            closing: false,
+            last_received: now,
+            silence: None,
+            window: 1,
+            max_packet: u32::MAX,
+            aliases: BTreeMap::new(),
+            acks: Acks::default(),
+            inflight: VecDeque::new(),
+            last_pkid: 0,
+        }
+    }
+
+    /// A packet identifier for QoS 1, from the lower half: the upper half is fixed in the queue, for QoS 2.
+    pub(crate) fn next_pkid(&mut self) -> u16 {
+        loop {
+            self.last_pkid = if self.last_pkid >= 0x7FFF { 1 } else { self.last_pkid + 1 };
+            if !self.inflight.iter().any(|flight| flight.pkid == self.last_pkid) {
+                return self.last_pkid;
+            }
+        }
+    }
+
+    /// Takes the flight with this identifier out, if it is in the given kind of state.
+    pub(crate) fn land(&mut self, pkid: u16, expected: impl Fn(FlightState) -> bool) -> Option<FlightState> {
+        let index = self.inflight.iter().position(|flight| flight.pkid == pkid)?;
+        if !expected(self.inflight[index].state) {
+            return None;
+        }
+        self.inflight.remove(index).map(|flight| flight.state)
+    }
+}
+
+/// The token of a reply: connection, use of its number, and the reply's number.
+pub(crate) fn reply_token(conn: ConnId, epoch: u16, number: u32) -> Token {
+    Token(u64::from(conn.0 & 0xF_FFFF) << 40 | u64::from(epoch & 0xFFF) << 28 | u64::from(number & 0xFFF_FFFF))
+}
+
+/// Takes a reply's token apart.
+pub(crate) fn split_token(token: Token) -> (ConnId, u16, u32) {
+    let Token(bits) = token;
+    let part = |shift: u32, width: u32| u32::try_from(bits >> shift & ((1 << width) - 1)).unwrap_or(0);
+    (ConnId(part(40, 20)), u16::try_from(part(28, 12)).unwrap_or(0), part(0, 28))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_apart_as_it_was_put_together() {
+        let token = reply_token(ConnId(0xF_FFFF), 0xFFF, 0xFFF_FFFF);
+        assert_eq!(split_token(token), (ConnId(0xF_FFFF), 0xFFF, 0xFFF_FFFF));
+        assert_eq!(token.owned_by(3).split(), (3, token));
+    }
+
+    #[test]
+    fn packet_identifiers_in_flight_are_skipped() {
+        let mut conn = Connection::new(Instant::ZERO, ListenerId(0), None, 0);
+        assert_eq!(conn.next_pkid(), 1);
+        conn.inflight.push_back(Flight { pkid: 2, state: FlightState::PubAck(Seq(1)) });
+        assert_eq!(conn.next_pkid(), 3);
+        conn.last_pkid = 0x7FFF;
+        assert_eq!(conn.next_pkid(), 1);
+        assert_eq!(conn.land(2, |state| state == FlightState::PubComp), None);
+        assert!(conn.land(2, |state| matches!(state, FlightState::PubAck(_))).is_some());
+    }
+}

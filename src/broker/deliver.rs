@@ -1,0 +1,91 @@
+//! Messages on their way out: from a session's queue into its connection, as far as the client's window allows.
+
+use crate::broker::Broker;
+use crate::broker::connection::{Flight, FlightState};
+use crate::broker::session::Peer;
+use crate::config::WhenFull;
+use crate::mqtt::publish::{Head, encode_head};
+use crate::mqtt::{ConnId, QoS, Version};
+use crate::queue::{DestId, Limits, Owner, Peeked, Queues};
+use crate::time::Now;
+
+impl Broker {
+    /// The queue of a session, if it has one already.
+    pub(crate) fn line_of(&self, session: u32) -> Option<DestId> {
+        self.sessions.get(session as usize)?.line
+    }
+
+    /// The queue of a session, made now if need be.
+    pub(crate) fn line(&mut self, queues: &mut Queues, now: Now, session: u32) -> Option<DestId> {
+        let limits = Limits {
+            max_messages: self.limits.max_queued_messages,
+            max_bytes: self.limits.max_queued_bytes,
+            when_full: WhenFull::DropOldest,
+        };
+        let kept = self.session_mut(session)?;
+        if kept.line.is_none() {
+            kept.line = if kept.is_durable() {
+                queues.open(now, &kept.line_name(), Owner::Session(session), limits)
+            } else {
+                queues.open_in_memory(Owner::Session(session), limits)
+            };
+            if let (Some(dest), true) = (kept.line, kept.peer != Peer::Away) {
+                queues.activate(dest);
+            }
+        }
+        kept.line
+    }
+
+    /// Sends what the client's window and outbox have room for.
+    pub fn pump(&mut self, now: Now, queues: &mut Queues, session: u32) {
+        let Some(kept) = self.sessions.get(session as usize) else { return };
+        let (Peer::Conn(id), Some(dest)) = (kept.peer, kept.line) else { return };
+        // Half of the outbox is left to QoS 0.
+        let max_outbox = self.limits.max_outbox_bytes / 2;
+        while let Some(conn) = self.conn(id) {
+            if conn.closing || conn.inflight.len() >= conn.window || conn.outbox.len() >= max_outbox {
+                break;
+            }
+            let Some(next) = queues.peek(now, dest) else { break };
+            queues.take(dest, next.seq);
+            self.send(now, queues, id, dest, &next);
+        }
+        self.flush(id);
+    }
+
+    fn send(&mut self, now: Now, queues: &mut Queues, id: ConnId, dest: DestId, next: &Peeked) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        let pkid = match next.qos {
+            QoS::AtMostOnce => 0,
+            QoS::AtLeastOnce => conn.next_pkid(),
+            QoS::ExactlyOnce => next.pkid,
+        };
+        let head = Head {
+            dup: next.sent_before && next.qos > QoS::AtMostOnce,
+            qos: next.qos,
+            retain: next.retain,
+            topic: next.message.topic(),
+            pkid,
+            message_expiry: next.message.remaining_secs(now.wall),
+            topic_alias: None,
+            subscription_ids: &next.subscription_ids,
+            forwarded: next.message.properties(),
+            payload_len: next.message.payload().len(),
+        };
+        let version: Version = conn.version;
+        if head.packet_len(version) > conn.max_packet as usize {
+            // The client said that it cannot take it: for this client it is done [MQTT-3.1.2-25].
+            queues.acked(now, dest, next.seq);
+            self.stats.too_large_for_receiver += 1;
+            return;
+        }
+        conn.outbox.put_with(|out| encode_head(version, &head, out));
+        conn.outbox.put_payload(&next.message);
+        match next.qos {
+            QoS::AtMostOnce => queues.acked(now, dest, next.seq),
+            QoS::AtLeastOnce => conn.inflight.push_back(Flight { pkid, state: FlightState::PubAck(next.seq) }),
+            QoS::ExactlyOnce => conn.inflight.push_back(Flight { pkid, state: FlightState::PubRec(next.seq) }),
+        }
+        self.stats.publish_sent += 1;
+    }
+}

@@ -1,0 +1,90 @@
+//! What time alone brings about: silent connections, wills that are due, sessions that end, retained messages that
+//! expire.
+
+use crate::broker::publish::{Inbound, Origin};
+use crate::broker::session::Peer;
+use crate::broker::{Broker, RETAINED_SWEEP, Timer};
+use crate::metrics::Level;
+use crate::mqtt::{ConnId, QoS, ReasonCode};
+use crate::queue::Queues;
+use crate::time::{Now, earliest};
+
+impl Broker {
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now, queues: &mut Queues) {
+        while let Some(timer) = self.timers.pop_due(now.at) {
+            match timer {
+                Timer::Silence(conn, epoch) => self.check_silence(now, queues, conn, epoch),
+                Timer::Session(session, generation) => self.check_session(now, queues, session, generation),
+                Timer::Retained => {
+                    for topic in self.retained.expired(now.wall) {
+                        self.retained.remove(&topic);
+                        queues.unretain(now, &topic);
+                    }
+                    self.timers.set(now.at + RETAINED_SWEEP, Timer::Retained);
+                }
+            }
+        }
+    }
+
+    /// A connection that said nothing for one and a half keep-alives is dead [MQTT-3.1.2-22]; one that did not even
+    /// say CONNECT never lived.
+    fn check_silence(&mut self, now: Now, queues: &mut Queues, id: ConnId, epoch: u16) {
+        let connect_timeout = self.limits.connect_timeout;
+        let Some(conn) = self.conn(id).filter(|conn| conn.epoch == epoch && !conn.closing) else { return };
+        let (allowed, text) = match (conn.session, conn.silence) {
+            (None, _) => (connect_timeout, "no CONNECT within connect_timeout"),
+            (Some(_), Some(silence)) => (silence, "nothing heard for one and a half keep-alives"),
+            (Some(_), None) => return,
+        };
+        let due_at = conn.last_received + allowed;
+        if due_at > now.at {
+            self.timers.set(due_at, Timer::Silence(id, epoch));
+            return;
+        }
+        self.stats.silent += 1;
+        self.notice(Level::Info, "client fell silent", id, text);
+        self.end(now, queues, id, Some(ReasonCode::KeepAliveTimeout), true);
+    }
+
+    fn check_session(&mut self, now: Now, queues: &mut Queues, session: u32, generation: u32) {
+        let Some(kept) = self.sessions.get(session as usize).filter(|kept| kept.generation == generation) else {
+            return;
+        };
+        if kept.peer != Peer::Away {
+            return;
+        }
+        let (will_at, ends_at) = (kept.will_at, kept.ends_at);
+        if ends_at.is_some_and(|at| at <= now.at) {
+            self.end_session(now, queues, session);
+            return;
+        }
+        if will_at.is_some_and(|at| at <= now.at) {
+            self.publish_will(now, queues, session);
+            self.save(now, queues, session, None);
+        }
+        let still = self.sessions.get(session as usize).and_then(|kept| earliest(kept.will_at, kept.ends_at));
+        if let Some(at) = still {
+            self.timers.set(at, Timer::Session(session, generation));
+        }
+    }
+
+    /// Publishes the will of a session whose client is gone, if one is still waiting.
+    pub(crate) fn publish_will(&mut self, now: Now, queues: &mut Queues, session: u32) {
+        let Some(kept) = self.session_mut(session) else { return };
+        if kept.peer != Peer::Away {
+            return;
+        }
+        kept.will_at = None;
+        let Some(will) = kept.will.take() else { return };
+        let inbound = Inbound {
+            topic: &will.topic,
+            payload: &will.payload,
+            qos: QoS::from_u8(will.qos).unwrap_or_default(),
+            retain: will.retain,
+            properties: &will.properties,
+            expiry: will.expiry,
+        };
+        self.publish(now, queues, Origin::default(), &inbound, None, None);
+    }
+}

@@ -1,0 +1,227 @@
+//! Sessions and publishers in this process: the MQTT-SN gateway's clients and the bridges' inbound rules. The same
+//! sessions, queues and routes as those of MQTT connections, without packets.
+
+use crate::broker::Broker;
+use crate::broker::publish::{Inbound, Origin};
+use crate::broker::session::{NEVER, Peer};
+use crate::broker::target::Options;
+use crate::config::UpstreamId;
+use crate::mqtt::{MessageParts, QoS, ReasonCode, topic};
+use crate::queue::{DestId, Outcome, Peeked, Queues, Refusal, Seq, Token};
+use crate::time::Now;
+
+pub use crate::broker::session::Will;
+
+/// A message from a client in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalPublish<'a> {
+    /// Topic name; checked here.
+    pub topic: &'a str,
+    /// Payload.
+    pub payload: &'a [u8],
+    /// Quality of service.
+    pub qos: QoS,
+    /// Retain flag.
+    pub retain: bool,
+    /// QoS 2: the identifier to remember with it.
+    pub receipt: Option<u16>,
+}
+
+impl Broker {
+    /// Opens or resumes the session of `client_id`, taking it over from any connection. True with it when it was kept.
+    ///
+    /// # Errors
+    /// When there are too many sessions.
+    pub fn local_open(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        client_id: &str,
+        clean: bool,
+    ) -> Result<(u32, bool), Refusal> {
+        if !self.by_client.contains_key(client_id) && self.sessions.len() >= self.limits.max_sessions {
+            return Err(Refusal::Full);
+        }
+        let expiry = if clean { 0 } else { self.max_session_expiry().min(NEVER) };
+        let (session, present) = self.open_session(now, queues, client_id, clean, expiry, Peer::Local);
+        self.save(now, queues, session, None);
+        if let Some(dest) = self.line_of(session) {
+            queues.activate(dest);
+        }
+        Ok((session, present))
+    }
+
+    /// The client is gone; its will goes out if `will`.
+    pub fn local_close(&mut self, now: Now, queues: &mut Queues, session: u32, will: bool) {
+        if self.is_local(session) {
+            self.session_lost(now, queues, session, will);
+        }
+    }
+
+    /// Whether the session is one of the gateway's.
+    #[must_use]
+    pub fn is_local(&self, session: u32) -> bool {
+        self.sessions.get(session as usize).is_some_and(|session| session.peer == Peer::Local)
+    }
+
+    /// Sets, changes or deletes the will.
+    pub fn local_set_will(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        session: u32,
+        will: Option<Will>,
+        token: Token,
+    ) -> Outcome {
+        let legal = will.as_ref().is_none_or(|will| {
+            topic::check_name(&will.topic).is_ok() && self.is_publishable(&will.topic)
+        });
+        if !legal {
+            return Outcome::Refused(Refusal::Topic);
+        }
+        let Some(kept) = self.session_mut(session) else { return Outcome::Refused(Refusal::NotAuthorised) };
+        kept.will = will;
+        self.save(now, queues, session, Some(token))
+    }
+
+    /// Publishes for a session, or for nobody in particular (QoS -1).
+    pub fn local_publish(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        session: Option<u32>,
+        publish: LocalPublish<'_>,
+        token: Token,
+    ) -> Outcome {
+        if topic::check_name(publish.topic).is_err() {
+            return Outcome::Refused(Refusal::Topic);
+        }
+        let line = match (session, publish.receipt) {
+            (Some(session), Some(_)) => self.line(queues, now, session),
+            _ => None,
+        };
+        let receipt = line.zip(publish.receipt);
+        if receipt.is_some_and(|(dest, id)| queues.has_receipt(dest, id)) {
+            return Outcome::Done;
+        }
+        self.stats.publish_received += 1;
+        self.stats.publish_bytes_received += publish.payload.len() as u64;
+        let inbound = Inbound {
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: &[],
+            expiry: None,
+        };
+        let token = (publish.qos > QoS::AtMostOnce).then_some(token);
+        self.publish(now, queues, Origin { session, upstream: None }, &inbound, token, receipt).0
+    }
+
+    /// Publishes what came from an upstream. `line` remembers inbound QoS 2 identifiers of that upstream.
+    pub fn publish_from_upstream(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        upstream: UpstreamId,
+        parts: &MessageParts<'_>,
+        receipt: Option<(DestId, u16)>,
+        token: Token,
+    ) -> Outcome {
+        if receipt.is_some_and(|(dest, id)| queues.has_receipt(dest, id)) {
+            return Outcome::Done;
+        }
+        let inbound = Inbound {
+            topic: parts.topic,
+            payload: parts.payload,
+            qos: parts.qos,
+            retain: parts.retain,
+            properties: parts.properties,
+            expiry: parts
+                .expires_at
+                .map(|at| u32::try_from((at - now.wall).as_secs()).unwrap_or(u32::MAX)),
+        };
+        let token = (parts.qos > QoS::AtMostOnce).then_some(token);
+        let origin = Origin { session: None, upstream: Some(upstream) };
+        self.publish(now, queues, origin, &inbound, token, receipt).0
+    }
+
+    /// Publishes what the gateway says about itself.
+    pub fn publish_own(&mut self, now: Now, queues: &mut Queues, topic: &str, payload: &[u8], retain: bool) {
+        let inbound =
+            Inbound { topic, payload, qos: QoS::AtLeastOnce, retain, properties: &[], expiry: None };
+        self.publish(now, queues, Origin::default(), &inbound, None, None);
+    }
+
+    /// QoS 2 from the client, PUBREL came.
+    pub fn local_forget_receipt(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        session: u32,
+        receipt: u16,
+        token: Token,
+    ) -> Outcome {
+        match self.line_of(session) {
+            Some(dest) => queues.forget(now, dest, receipt, token),
+            None => Outcome::Done,
+        }
+    }
+
+    /// Subscribes; retained messages follow as ordinary deliveries.
+    pub fn local_subscribe(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        session: u32,
+        filter: &str,
+        qos: QoS,
+        token: Token,
+    ) -> Outcome {
+        if topic::check_filter(filter).is_err() {
+            return Outcome::Refused(Refusal::Topic);
+        }
+        let options = Options { qos, ..Options::default() };
+        if let Err(reason) = self.subscribe(session, filter, options) {
+            let full = reason == ReasonCode::QuotaExceeded;
+            return Outcome::Refused(if full { Refusal::Full } else { Refusal::Topic });
+        }
+        let outcome = self.save(now, queues, session, Some(token));
+        self.send_retained(now, queues, session, filter, options);
+        outcome
+    }
+
+    /// Unsubscribes.
+    pub fn local_unsubscribe(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        session: u32,
+        filter: &str,
+        token: Token,
+    ) -> Outcome {
+        if self.unsubscribe(session, filter) { self.save(now, queues, session, Some(token)) } else { Outcome::Done }
+    }
+
+    /// The next message for the session, put in flight.
+    pub fn local_next(&mut self, now: Now, queues: &mut Queues, session: u32) -> Option<Peeked> {
+        let dest = self.line_of(session)?;
+        let next = queues.peek(now, dest)?;
+        queues.take(dest, next.seq);
+        self.stats.publish_sent += 1;
+        Some(next)
+    }
+
+    /// The queue of a session of the gateway.
+    #[must_use]
+    pub fn local_line(&self, session: u32) -> Option<DestId> {
+        self.line_of(session)
+    }
+
+    /// The client has it.
+    pub fn local_acked(&mut self, now: Now, queues: &mut Queues, session: u32, seq: Seq) {
+        if let Some(dest) = self.line_of(session) {
+            queues.acked(now, dest, seq);
+        }
+    }
+}

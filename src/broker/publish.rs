@@ -1,0 +1,435 @@
+//! PUBLISH on its way in: to whom it goes, and when it may be acknowledged.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::broker::connection::Connection;
+use crate::broker::packets::{Fault, refusal_reason};
+use crate::broker::routes::{Leg, Route};
+use crate::broker::session::Peer;
+use crate::broker::target::{BridgeRule, Target};
+use crate::config::{RuleQos, RuleRetain, UpstreamId};
+use crate::mqtt::publish::{Head, encode_head};
+use crate::mqtt::{
+    ConnId, Frame, Message, MessageParts, Packet, PubAck, PubRec, Publish, QoS, ReasonCode, Version, topic,
+};
+use crate::queue::{Admission, Delivery, DestId, Outcome, Queues, Refusal, Token};
+use crate::time::Now;
+
+/// A longer payload is shared by its receivers rather than copied to each.
+const SHARE_FROM: usize = 2048;
+
+/// A message as it comes in, borrowed from where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inbound<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: QoS,
+    pub retain: bool,
+    /// Forwarded properties in wire form.
+    pub properties: &'a [u8],
+    /// Message expiry interval in seconds.
+    pub expiry: Option<u32>,
+}
+
+/// Where a message comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Origin {
+    pub session: Option<u32>,
+    pub upstream: Option<UpstreamId>,
+}
+
+/// One message being handed out, with what was made of it so far.
+struct Handout<'a> {
+    now: Now,
+    inbound: Inbound<'a>,
+    origin: Origin,
+    message: Option<Arc<Message>>,
+    /// Encoded for QoS 0 without anything that depends on the receiver.
+    buffer: Vec<u8>,
+    plain: [Option<Range<usize>>; 2],
+}
+
+impl Handout<'_> {
+    fn message(&mut self) -> &Arc<Message> {
+        let (inbound, wall) = (&self.inbound, self.now.wall);
+        self.message.get_or_insert_with(|| {
+            Arc::new(Message::new(MessageParts {
+                topic: inbound.topic,
+                properties: inbound.properties,
+                payload: inbound.payload,
+                qos: inbound.qos,
+                retain: inbound.retain,
+                received_at: wall,
+                expires_at: Broker::expires_at(wall, inbound.expiry),
+            }))
+        })
+    }
+
+    fn head(&self, ids: &'static [u32]) -> Head<'_> {
+        Head {
+            topic: self.inbound.topic,
+            message_expiry: self.inbound.expiry,
+            subscription_ids: ids,
+            forwarded: self.inbound.properties,
+            payload_len: self.inbound.payload.len(),
+            ..Head::default()
+        }
+    }
+
+    /// The packet for a receiver without wishes of its own; encoded once for each version.
+    fn plain(&mut self, version: Version) -> &[u8] {
+        let slot = usize::from(version == Version::V5);
+        let range = match self.plain[slot].clone() {
+            Some(range) => range,
+            None => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                let start = buffer.len();
+                encode_head(version, &self.head(&[]), &mut buffer);
+                buffer.extend_from_slice(self.inbound.payload);
+                self.buffer = buffer;
+                let range = start..self.buffer.len();
+                self.plain[slot] = Some(range.clone());
+                range
+            }
+        };
+        &self.buffer[range]
+    }
+}
+
+impl Broker {
+    pub(crate) fn handle_publish(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        id: ConnId,
+        session: u32,
+        version: Version,
+        frame: &Frame<'_>,
+    ) -> Result<(), Fault> {
+        let publish = Publish::decode(version, frame)?;
+        self.stats.publish_received += 1;
+        self.stats.publish_bytes_received += publish.payload.len() as u64;
+        if version != Version::V5 {
+            return self.take_publish(now, queues, id, session, &publish, publish.topic);
+        }
+        if !publish.properties.subscription_ids.is_empty() {
+            return Err(Fault::new(ReasonCode::ProtocolError, "a client sent a subscription id [MQTT-3.3.4-6]"));
+        }
+        match self.resolve_alias(id, &publish)? {
+            Some(topic) => self.take_publish(now, queues, id, session, &publish, &topic),
+            None => self.take_publish(now, queues, id, session, &publish, publish.topic),
+        }
+    }
+
+    /// The topic that a topic alias stands for; defines the alias where the packet has both [MQTT-3.3.2-12].
+    fn resolve_alias(&mut self, id: ConnId, publish: &Publish<'_>) -> Result<Option<Box<str>>, Fault> {
+        let Some(alias) = publish.properties.topic_alias else { return Ok(None) };
+        let max = self.limits.topic_alias_maximum;
+        let Some(conn) = self.conn_mut(id) else { return Ok(None) };
+        if alias == 0 || alias > max {
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, "topic alias above the maximum [MQTT-3.3.2-9]"));
+        }
+        if publish.topic.is_empty() {
+            return match conn.aliases.get(&alias) {
+                Some(topic) => Ok(Some(topic.clone())),
+                None => Err(Fault::new(ReasonCode::ProtocolError, "topic alias without a topic [MQTT-3.3.2-12]")),
+            };
+        }
+        conn.aliases.insert(alias, publish.topic.into());
+        Ok(None)
+    }
+
+    fn take_publish(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        id: ConnId,
+        session: u32,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> Result<(), Fault> {
+        let mut properties = Vec::new();
+        publish.properties.forwarded(&mut properties);
+        let inbound = Inbound {
+            topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            properties: &properties,
+            expiry: publish.properties.message_expiry,
+        };
+        let origin = Origin { session: Some(session), upstream: None };
+        if publish.qos == QoS::AtMostOnce {
+            self.publish(now, queues, origin, &inbound, None, None);
+            return Ok(());
+        }
+        let receipt = match publish.qos {
+            QoS::ExactlyOnce => self.line(queues, now, session).map(|dest| (dest, publish.pkid)),
+            _ => None,
+        };
+        if let Some((dest, pkid)) = receipt
+            && queues.has_receipt(dest, pkid)
+        {
+            // Sent again: it was published already [MQTT-4.3.3-10].
+            self.reply_when(id, Outcome::Done, &Packet::PubRec(PubRec::new(pkid, ReasonCode::Success)));
+            return Ok(());
+        }
+        self.check_receive_maximum(queues, id, receipt.map(|(dest, _)| dest))?;
+        let token = self.next_token(id);
+        let (outcome, matched) = self.publish(now, queues, origin, &inbound, Some(token), receipt);
+        self.acknowledge(id, publish, outcome, matched);
+        Ok(())
+    }
+
+    /// A 5.0 client keeps to the Receive Maximum it was told [MQTT-3.3.4-7].
+    fn check_receive_maximum(&self, queues: &Queues, id: ConnId, line: Option<DestId>) -> Result<(), Fault> {
+        let Some(conn) = self.conn(id) else { return Ok(()) };
+        let open = conn.acks.len().max(line.map_or(0, |dest| queues.receipts(dest)));
+        if conn.version == Version::V5 && open >= usize::from(self.limits.receive_maximum) {
+            return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, "more than Receive Maximum [MQTT-3.3.4-9]"));
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, id: ConnId, publish: &Publish<'_>, outcome: Outcome, matched: bool) {
+        let version = self.conn(id).map_or(Version::V311, |conn| conn.version);
+        let reason = match outcome {
+            Outcome::Refused(refusal) => {
+                self.stats.publish_refused += 1;
+                if version != Version::V5 {
+                    // 3.1.1 has no way to say no: without PUBACK the client sends it again when it reconnects.
+                    return;
+                }
+                refusal_reason(refusal)
+            }
+            _ if matched => ReasonCode::Success,
+            _ => ReasonCode::NoMatchingSubscribers,
+        };
+        let packet = match publish.qos {
+            QoS::ExactlyOnce => Packet::PubRec(PubRec::new(publish.pkid, reason)),
+            _ => Packet::PubAck(PubAck::new(publish.pkid, reason)),
+        };
+        self.reply_when(id, outcome, &packet);
+    }
+
+    /// Hands a message to everyone who should have it. Nothing is stored or sent when it is refused. The token is
+    /// settled when every destination that must not lose it has it safely; `receipt` is made safe with it. True with
+    /// it when somebody wanted it.
+    pub(crate) fn publish(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        origin: Origin,
+        inbound: &Inbound<'_>,
+        token: Option<Token>,
+        receipt: Option<(DestId, u16)>,
+    ) -> (Outcome, bool) {
+        if !self.is_publishable(inbound.topic) {
+            let refusal = if inbound.topic.starts_with("$SYS/") { Refusal::NotAuthorised } else { Refusal::Topic };
+            return (Outcome::Refused(refusal), false);
+        }
+        let rules = &self.rules;
+        let route = self.routes.get(&self.tree, inbound.topic, |rule| {
+            let excludes = rules.get(rule as usize).map_or(&[][..], |rule| &rule.exclude);
+            excludes.iter().any(|filter| topic::matches(filter, inbound.topic))
+        });
+        if token.is_some()
+            && let Some(refusal) = self.refusal(queues, &route, inbound)
+        {
+            return (Outcome::Refused(refusal), true);
+        }
+        let mut admission = queues.begin(token);
+        let mut buffer = std::mem::take(&mut self.scratch);
+        buffer.clear();
+        let mut handout =
+            Handout { now, inbound: *inbound, origin, message: None, buffer, plain: [None, None] };
+        if inbound.retain {
+            self.retain(queues, &mut admission, &mut handout);
+        }
+        for leg in &route.legs {
+            self.hand_to(queues, &mut admission, &mut handout, leg);
+        }
+        for share in &route.shares {
+            if let Some(leg) = self.choose(share) {
+                self.hand_to(queues, &mut admission, &mut handout, leg);
+            }
+        }
+        self.scratch = handout.buffer;
+        if let Some((dest, pkid)) = receipt {
+            queues.receive(now, &mut admission, dest, pkid);
+        }
+        (queues.finish(admission), !route.is_empty())
+    }
+
+    /// Whether one of the durable destinations cannot take the message now. Asked before anything is done.
+    fn refusal(&self, queues: &mut Queues, route: &Route, inbound: &Inbound<'_>) -> Option<Refusal> {
+        let cost = inbound.topic.len() + inbound.properties.len() + inbound.payload.len() + size_of::<Message>();
+        for leg in &route.legs {
+            match leg.target {
+                Target::Session(session) => {
+                    let durable = self.sessions.get(session as usize).is_some_and(|session| session.is_durable());
+                    if durable
+                        && leg.options.qos > QoS::AtMostOnce
+                        && let Some(refusal) = queues.refuses_durable(cost)
+                    {
+                        return Some(refusal);
+                    }
+                }
+                Target::Rule(rule) => {
+                    let Some(rule) = self.rules.get(rule as usize) else { continue };
+                    if let Some(refusal) = queues.refuses(rule.dest, cost) {
+                        queues.count_refused(rule.dest);
+                        return Some(refusal);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn retain(&mut self, queues: &mut Queues, admission: &mut Admission, handout: &mut Handout<'_>) {
+        let now = handout.now;
+        let message = Arc::clone(handout.message());
+        if !self.retained.has_room(message.topic(), message.payload().is_empty(), message.cost()) {
+            self.stats.retained_refused += 1;
+            return;
+        }
+        if self.retained.set(&message) {
+            queues.retain(now, admission, &message);
+        }
+    }
+
+    fn hand_to(
+        &mut self,
+        queues: &mut Queues,
+        admission: &mut Admission,
+        handout: &mut Handout<'_>,
+        leg: &Leg,
+    ) {
+        match leg.target {
+            Target::Session(session) => self.hand_to_session(queues, admission, handout, leg, session),
+            Target::Rule(rule) => {
+                if let Some(rule) = self.rules.get(rule as usize) {
+                    hand_to_rule(queues, admission, handout, rule);
+                }
+            }
+        }
+    }
+
+    fn hand_to_session(
+        &mut self,
+        queues: &mut Queues,
+        admission: &mut Admission,
+        handout: &mut Handout<'_>,
+        leg: &Leg,
+        session: u32,
+    ) {
+        if leg.options.no_local && handout.origin.session == Some(session) {
+            return;
+        }
+        let qos = handout.inbound.qos.min(leg.options.qos);
+        let retain = leg.options.retain_as_published && handout.inbound.retain;
+        let Some(receiver) = self.sessions.get(session as usize) else { return };
+        match (qos, receiver.peer) {
+            (QoS::AtMostOnce, Peer::Conn(id)) => self.send_qos0(id, handout, leg, retain),
+            (QoS::AtMostOnce, Peer::Away) => {}
+            _ => {
+                let now = handout.now;
+                let Some(dest) = self.line(queues, now, session) else { return };
+                let delivery = Delivery { qos, retain, pkid: 0, subscription_ids: leg.ids.clone() };
+                queues.push(now, admission, dest, delivery, handout.message());
+            }
+        }
+    }
+
+    /// Writes a QoS 0 message straight into the receiver's outbox; sheds it when the receiver is too slow.
+    fn send_qos0(&mut self, id: ConnId, handout: &mut Handout<'_>, leg: &Leg, retain: bool) {
+        let max_outbox = self.limits.max_outbox_bytes;
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        if conn.outbox.len() + handout.inbound.payload.len() > max_outbox {
+            self.stats.shed_qos0 += 1;
+            return;
+        }
+        let sent = if leg.ids.is_empty() && !retain && handout.inbound.payload.len() < SHARE_FROM {
+            let packet = handout.plain(conn.version);
+            let fits = packet.len() <= conn.max_packet as usize;
+            if fits {
+                conn.outbox.put(packet);
+            }
+            fits
+        } else {
+            send_special(conn, handout, leg, retain)
+        };
+        if sent {
+            self.stats.publish_sent += 1;
+            self.flush(id);
+        } else {
+            self.stats.too_large_for_receiver += 1;
+        }
+    }
+
+    /// Whose turn it is in a shared subscription: the next connected member, or else the next that will be back.
+    fn choose<'a>(&self, share: &'a crate::broker::routes::Share) -> Option<&'a Leg> {
+        let count = share.members.len();
+        let start = share.next.get();
+        let turn = |offset: usize| (start + offset) % count;
+        let peer = |leg: &Leg| match leg.target {
+            Target::Session(session) => self.sessions.get(session as usize).map(|session| session.peer),
+            Target::Rule(_) => None,
+        };
+        let connected = (0..count).map(turn).find(|i| peer(&share.members[*i]).is_some_and(|p| p != Peer::Away));
+        let chosen = connected.or_else(|| (count > 0).then(|| turn(0)))?;
+        share.next.set(chosen + 1);
+        share.members.get(chosen)
+    }
+}
+
+fn hand_to_rule(queues: &mut Queues, admission: &mut Admission, handout: &mut Handout<'_>, rule: &BridgeRule) {
+    if handout.origin.upstream == Some(rule.upstream) {
+        return;
+    }
+    let now = handout.now;
+    let qos = match rule.qos {
+        RuleQos::Keep => handout.inbound.qos,
+        RuleQos::Fixed(qos) => qos,
+    };
+    let retain = match rule.retain {
+        RuleRetain::Keep => handout.inbound.retain,
+        RuleRetain::Strip => false,
+        RuleRetain::Set => true,
+    };
+    let message = handout.message();
+    if qos > QoS::AtMostOnce && queues.refuses(rule.dest, message.cost()).is_some() {
+        // Nobody waits for this one (QoS 0), or it would have been refused before.
+        queues.count_refused(rule.dest);
+        return;
+    }
+    let delivery = Delivery { qos, retain, ..Delivery::default() };
+    if rule.ttl.is_zero() {
+        queues.push(now, admission, rule.dest, delivery, message);
+        return;
+    }
+    let mut aging = (**message).clone();
+    let ttl_at = now.wall + rule.ttl;
+    aging.expires_at = Some(aging.expires_at.map_or(ttl_at, |at| at.min(ttl_at)));
+    queues.push(now, admission, rule.dest, delivery, &Arc::new(aging));
+}
+
+/// Encodes for one receiver: its subscription identifiers, its retain flag, or a payload too long to copy.
+fn send_special(conn: &mut Connection, handout: &mut Handout<'_>, leg: &Leg, retain: bool) -> bool {
+    let long = handout.inbound.payload.len() >= SHARE_FROM;
+    let message = long.then(|| Arc::clone(handout.message()));
+    let head = Head { retain, subscription_ids: &leg.ids, ..handout.head(&[]) };
+    if head.packet_len(conn.version) > conn.max_packet as usize {
+        return false;
+    }
+    let version = conn.version;
+    conn.outbox.put_with(|out| encode_head(version, &head, out));
+    match message {
+        Some(message) => conn.outbox.put_payload(&message),
+        None => conn.outbox.put(handout.inbound.payload),
+    }
+    true
+}

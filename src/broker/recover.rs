@@ -1,0 +1,86 @@
+//! Sessions and retained messages as they were before a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::broker::connect::split_share;
+use crate::broker::session::{Peer, Record, Session, line_name};
+use crate::broker::target::Target;
+use crate::broker::{Broker, Output, Timer};
+use crate::metrics::{Level, Notice};
+use crate::queue::{Queues, RecordKind, Recovered};
+use crate::time::{Duration, Now, Wall, earliest};
+
+impl Broker {
+    /// Takes over what the store found. Clients that were connected when the gateway stopped are taken as lost just
+    /// now: their wills are due after their delay.
+    pub fn recover(&mut self, now: Now, queues: &mut Queues, recovered: Recovered) {
+        for message in recovered.retained {
+            if !message.is_expired(now.wall) {
+                self.retained.set(&Arc::new(message));
+            }
+        }
+        for (kind, key, value) in &recovered.records {
+            if *kind != RecordKind::Session {
+                continue;
+            }
+            let client_id = String::from_utf8_lossy(key);
+            match serde_json::from_slice::<Record>(value) {
+                Ok(record) => self.restore(now, queues, &client_id, record),
+                Err(error) => {
+                    let detail = format!("its record cannot be read ({error}); it starts anew");
+                    let notice = Notice::new(Level::Error, "session not restored", client_id, detail);
+                    self.outputs.push_back(Output::Notice(notice));
+                }
+            }
+        }
+        self.routes.forget_all();
+    }
+
+    fn restore(&mut self, now: Now, queues: &mut Queues, client_id: &str, record: Record) {
+        self.generation = self.generation.wrapping_add(1);
+        let was_connected = record.disconnected_at.is_none();
+        let away_since = record.disconnected_at.map_or(now.wall, Wall::from_millis);
+        let mut session = Session {
+            client_id: client_id.into(),
+            peer: Peer::Away,
+            generation: self.generation,
+            expiry: record.expiry,
+            subscriptions: BTreeMap::new(),
+            line: None,
+            is_stored: true,
+            will: record.will,
+            will_at: None,
+            disconnected_at: Some(away_since),
+            ends_at: None,
+        };
+        // A clock that jumped makes a session live longer, never shorter than since this start.
+        session.ends_at = session.lifetime().map(|life| now.at + life.saturating_sub(now.wall - away_since));
+        session.will_at = session.will.as_ref().map(|will| {
+            let delay = Duration::from_secs(u64::from(will.delay));
+            now.at + if was_connected { delay } else { delay.saturating_sub(now.wall - away_since) }
+        });
+        let due = earliest(session.will_at, session.ends_at);
+        let generation = session.generation;
+        let slot = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
+        self.by_client.insert(client_id.into(), slot);
+        for stored in record.subscriptions {
+            let (group, plain) = split_share(&stored.filter);
+            self.tree.insert(plain, group, Target::Session(slot), stored.options());
+            if let Some(session) = self.session_mut(slot) {
+                session.subscriptions.insert(stored.filter.as_str().into(), stored.options());
+            }
+        }
+        let has_line = queues.names().any(|(name, _)| name == line_name(client_id));
+        if has_line {
+            self.line(queues, now, slot);
+        }
+        if let Some(at) = due {
+            self.timers.set(at, Timer::Session(slot, generation));
+        }
+        if was_connected {
+            // From now on it counts as disconnected.
+            self.save(now, queues, slot, None);
+        }
+    }
+}

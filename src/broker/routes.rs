@@ -1,0 +1,143 @@
+//! Where a topic's messages go, remembered until a subscription changes.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::broker::target::{Options, Target};
+use crate::broker::tree::{Found, Tree};
+
+/// Topics remembered at most; a burst of new topics starts over rather than growing.
+const MAX_ROUTES: usize = 4096;
+/// A longer topic is not remembered.
+const MAX_TOPIC: usize = 256;
+
+/// One session's part in a topic: its overlapping subscriptions made one [MQTT-3.3.4-2].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leg {
+    pub target: Target,
+    /// The greatest QoS of them; retain as published and no local if all of them say so.
+    pub options: Options,
+    /// The subscription identifiers of all of them.
+    pub ids: Box<[u32]>,
+}
+
+/// A shared subscription's members for this topic.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub members: Box<[Leg]>,
+    /// Whose turn it is.
+    pub next: Cell<usize>,
+}
+
+/// Everything that a topic leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    pub legs: Box<[Leg]>,
+    pub shares: Box<[Share]>,
+}
+
+impl Route {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.legs.is_empty() && self.shares.is_empty()
+    }
+}
+
+/// Routes by topic.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    by_topic: HashMap<Box<str>, Rc<Route>, FixedState>,
+}
+
+impl Routes {
+    /// `seed` keeps the table's order out of the hands of whoever chooses topic names.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { by_topic: HashMap::with_hasher(FixedState::with_seed(seed)) }
+    }
+
+    /// A subscription changed.
+    pub(crate) fn forget_all(&mut self) {
+        self.by_topic.clear();
+    }
+
+    /// The route of a topic. `excludes` says whether a rule leaves the topic out.
+    pub(crate) fn get(&mut self, tree: &Tree, topic: &str, excludes: impl Fn(u32) -> bool) -> Rc<Route> {
+        if let Some(route) = self.by_topic.get(topic) {
+            return Rc::clone(route);
+        }
+        let route = Rc::new(compile(&tree.find(topic), excludes));
+        if topic.len() <= MAX_TOPIC {
+            if self.by_topic.len() >= MAX_ROUTES {
+                self.by_topic.clear();
+            }
+            self.by_topic.insert(topic.into(), Rc::clone(&route));
+        }
+        route
+    }
+}
+
+fn compile(found: &Found<'_>, excludes: impl Fn(u32) -> bool) -> Route {
+    let mut legs: BTreeMap<Target, (Options, Vec<u32>)> = BTreeMap::new();
+    for (target, options) in &found.plain {
+        if matches!(target, Target::Rule(rule) if excludes(*rule)) {
+            continue;
+        }
+        let (merged, ids) = legs.entry(**target).or_insert_with(|| (**options, Vec::new()));
+        merged.qos = merged.qos.max(options.qos);
+        merged.no_local &= options.no_local;
+        merged.retain_as_published &= options.retain_as_published;
+        if options.id != 0 {
+            ids.push(options.id);
+        }
+    }
+    let shares = found.shared.iter().map(|(_, members)| Share {
+        members: members.iter().map(|(target, options)| leg(*target, *options)).collect(),
+        next: Cell::new(0),
+    });
+    Route {
+        legs: legs
+            .into_iter()
+            .map(|(target, (options, ids))| Leg { target, options, ids: ids.into_boxed_slice() })
+            .collect(),
+        shares: shares.collect(),
+    }
+}
+
+fn leg(target: Target, options: Options) -> Leg {
+    let ids = if options.id == 0 { Box::default() } else { Box::from([options.id]) };
+    Leg { target, options, ids }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::QoS;
+
+    #[test]
+    fn overlapping_subscriptions_become_one_leg_with_all_identifiers() {
+        let mut tree = Tree::default();
+        let options = |qos, id| Options { qos, id, ..Options::default() };
+        tree.insert("a/#", None, Target::Session(1), options(QoS::AtMostOnce, 5));
+        tree.insert("a/+", None, Target::Session(1), options(QoS::ExactlyOnce, 6));
+        let mut routes = Routes::new(1);
+        let route = routes.get(&tree, "a/b", |_| false);
+        assert_eq!(route.legs.len(), 1);
+        assert_eq!(route.legs[0].options.qos, QoS::ExactlyOnce);
+        let mut ids = route.legs[0].ids.to_vec();
+        ids.sort_unstable();
+        assert_eq!(ids, [5, 6]);
+    }
+
+    #[test]
+    fn many_topics_do_not_grow_the_table_without_bound() {
+        let tree = Tree::default();
+        let mut routes = Routes::new(1);
+        for n in 0..3 * MAX_ROUTES {
+            assert!(routes.get(&tree, &format!("t/{n}"), |_| false).is_empty());
+        }
+        assert!(routes.by_topic.len() <= MAX_ROUTES);
+    }
+}

@@ -1,0 +1,137 @@
+//! A session: what is kept of a client, connected or not.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::broker::target::Options;
+use crate::mqtt::{ConnId, QoS};
+use crate::queue::DestId;
+use crate::time::{Duration, Instant, Wall};
+
+/// Session expiry interval that means never (MQTT 5.0, 3.1.2.11.2).
+pub(crate) const NEVER: u32 = u32::MAX;
+
+/// Who is at the other end of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Nobody.
+    Away,
+    /// An MQTT connection.
+    Conn(ConnId),
+    /// The MQTT-SN gateway.
+    Local,
+}
+
+/// A will and when it is due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Will {
+    /// Topic name.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Retain flag.
+    pub retain: bool,
+    /// MQTT 5.0 will delay interval in seconds.
+    #[serde(default)]
+    pub delay: u32,
+    /// MQTT 5.0 message expiry interval in seconds.
+    #[serde(default)]
+    pub expiry: Option<u32>,
+    /// Forwarded MQTT 5.0 properties in wire form.
+    #[serde(default)]
+    pub properties: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub client_id: Box<str>,
+    pub peer: Peer,
+    /// Grows when the slot is given to another session, so that an old timer does not hit a new one.
+    pub generation: u32,
+    /// Seconds that the session outlives its connection; 0: not at all; [`NEVER`].
+    pub expiry: u32,
+    pub subscriptions: BTreeMap<Box<str>, Options>,
+    /// Made when the first message needs it.
+    pub line: Option<DestId>,
+    /// It has a record in the store.
+    pub is_stored: bool,
+    pub will: Option<Will>,
+    /// The connection is gone and the will goes out then, unless the client is back by then.
+    pub will_at: Option<Instant>,
+    pub disconnected_at: Option<Wall>,
+    /// When it ends, once its client is gone.
+    pub ends_at: Option<Instant>,
+}
+
+impl Session {
+    pub(crate) fn is_durable(&self) -> bool {
+        self.expiry > 0
+    }
+
+    /// The name of its queue in the store.
+    pub(crate) fn line_name(&self) -> String {
+        line_name(&self.client_id)
+    }
+
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        (self.expiry != NEVER).then(|| Duration::from_secs(u64::from(self.expiry)))
+    }
+
+    pub(crate) fn to_record(&self) -> Record {
+        let subscriptions = self.subscriptions.iter().map(|(filter, options)| StoredSubscription {
+            filter: filter.to_string(),
+            qos: options.qos.as_u8(),
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            id: options.id,
+        });
+        Record {
+            expiry: self.expiry,
+            subscriptions: subscriptions.collect(),
+            will: self.will.clone(),
+            disconnected_at: self.disconnected_at.map(Wall::as_millis),
+        }
+    }
+}
+
+pub(crate) fn line_name(client_id: &str) -> String {
+    format!("session:{client_id}")
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredSubscription {
+    pub filter: String,
+    pub qos: u8,
+    #[serde(default)]
+    pub no_local: bool,
+    #[serde(default)]
+    pub retain_as_published: bool,
+    #[serde(default)]
+    pub id: u32,
+}
+
+impl StoredSubscription {
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            qos: QoS::from_u8(self.qos).unwrap_or_default(),
+            no_local: self.no_local,
+            retain_as_published: self.retain_as_published,
+            id: self.id,
+        }
+    }
+}
+
+/// A session as it lies in the store, in JSON.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub expiry: u32,
+    pub subscriptions: Vec<StoredSubscription>,
+    #[serde(default)]
+    pub will: Option<Will>,
+    /// Milliseconds since the epoch; absent: it was connected when the gateway stopped.
+    #[serde(default)]
+    pub disconnected_at: Option<u64>,
+}

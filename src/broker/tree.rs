@@ -1,0 +1,255 @@
+//! The subscription tree: filters in, the targets of a topic out.
+//!
+//! One walk per topic finds everything; [`crate::broker::routes`] remembers the result until a subscription changes,
+//! so the walk is not on the path of ordinary messages.
+
+use std::collections::BTreeMap;
+
+use crate::broker::target::{Options, Target};
+
+/// Subscribers at one node, by target, so that the same subscription made twice replaces itself.
+type Here = BTreeMap<Target, Options>;
+
+#[derive(Debug, Default)]
+struct Node {
+    children: BTreeMap<Box<str>, Node>,
+    /// Filters that end here.
+    here: Here,
+    /// Filters that end here with `#`.
+    below: Here,
+    /// Shared subscriptions that end here, by group; and those with `#`.
+    groups: BTreeMap<Box<str>, Here>,
+    groups_below: BTreeMap<Box<str>, Here>,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.children.is_empty()
+            && self.here.is_empty()
+            && self.below.is_empty()
+            && self.groups.is_empty()
+            && self.groups_below.is_empty()
+    }
+
+    fn slot(&mut self, group: Option<&str>, below: bool) -> &mut Here {
+        match (group, below) {
+            (None, false) => &mut self.here,
+            (None, true) => &mut self.below,
+            (Some(group), false) => self.groups.entry(group.into()).or_default(),
+            (Some(group), true) => self.groups_below.entry(group.into()).or_default(),
+        }
+    }
+
+    fn forget_empty_group(&mut self, group: &str, below: bool) {
+        let groups = if below { &mut self.groups_below } else { &mut self.groups };
+        if groups.get(group).is_some_and(BTreeMap::is_empty) {
+            groups.remove(group);
+        }
+    }
+
+    fn visit_here<'a>(&'a self, found: &mut Found<'a>) {
+        found.plain.extend(self.here.iter());
+        found.shared.extend(self.groups.iter().map(|(name, members)| (name.as_ref(), members)));
+    }
+
+    fn visit_below<'a>(&'a self, found: &mut Found<'a>) {
+        found.plain.extend(self.below.iter());
+        found.shared.extend(self.groups_below.iter().map(|(name, members)| (name.as_ref(), members)));
+    }
+}
+
+/// What a topic matches: a target once for each of its filters, and the members of each shared group.
+#[derive(Debug, Default)]
+pub(crate) struct Found<'a> {
+    pub plain: Vec<(&'a Target, &'a Options)>,
+    pub shared: Vec<(&'a str, &'a BTreeMap<Target, Options>)>,
+}
+
+/// All subscriptions. Filters are taken as already checked.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    root: Node,
+    count: usize,
+}
+
+impl Tree {
+    /// Adds a subscription or replaces its options. True when it is new.
+    pub(crate) fn insert(&mut self, filter: &str, group: Option<&str>, target: Target, options: Options) -> bool {
+        let mut node = &mut self.root;
+        let mut below = false;
+        for level in filter.split('/') {
+            if level == "#" {
+                below = true;
+                break;
+            }
+            if !node.children.contains_key(level) {
+                node.children.insert(level.into(), Node::default());
+            }
+            let Some(child) = node.children.get_mut(level) else { return false };
+            node = child;
+        }
+        let is_new = node.slot(group, below).insert(target, options).is_none();
+        self.count += usize::from(is_new);
+        is_new
+    }
+
+    /// Removes a subscription, and the branch that led to it alone. True when it was there.
+    pub(crate) fn remove(&mut self, filter: &str, group: Option<&str>, target: Target) -> bool {
+        let mut levels: Vec<&str> = filter.split('/').collect();
+        let below = levels.last() == Some(&"#");
+        if below {
+            levels.pop();
+        }
+        let was_there = remove_from(&mut self.root, &levels, group, below, target);
+        self.count -= usize::from(was_there);
+        was_there
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Everything that the topic matches.
+    pub(crate) fn find(&self, topic: &str) -> Found<'_> {
+        let mut found = Found::default();
+        // Wildcards at the first level do not match topics that begin with `$` [MQTT-4.7.2-1].
+        let dollar = topic.starts_with('$');
+        if !dollar {
+            self.root.visit_below(&mut found);
+        }
+        let levels: Vec<&str> = topic.split('/').collect();
+        let mut open: Vec<(&Node, usize)> = vec![(&self.root, 0)];
+        while let Some((node, depth)) = open.pop() {
+            let Some(level) = levels.get(depth) else {
+                node.visit_here(&mut found);
+                continue;
+            };
+            if let Some(child) = node.children.get(*level) {
+                // `a/#` matches `a` itself as well [MQTT-4.7.1-2].
+                child.visit_below(&mut found);
+                open.push((child, depth + 1));
+            }
+            if (depth > 0 || !dollar)
+                && let Some(child) = node.children.get("+")
+            {
+                child.visit_below(&mut found);
+                open.push((child, depth + 1));
+            }
+        }
+        found
+    }
+}
+
+fn remove_from(node: &mut Node, levels: &[&str], group: Option<&str>, below: bool, target: Target) -> bool {
+    let Some((level, rest)) = levels.split_first() else {
+        let was_there = node.slot(group, below).remove(&target).is_some();
+        if let Some(group) = group {
+            node.forget_empty_group(group, below);
+        }
+        return was_there;
+    };
+    let Some(child) = node.children.get_mut(*level) else { return false };
+    let was_there = remove_from(child, rest, group, below, target);
+    if child.is_empty() {
+        node.children.remove(*level);
+    }
+    was_there
+}
+
+/// A tree as deep as a topic may be is dropped level by level, not by recursion that could overflow the stack.
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let mut open: Vec<Node> = std::mem::take(&mut self.root.children).into_values().collect();
+        while let Some(mut node) = open.pop() {
+            open.extend(std::mem::take(&mut node.children).into_values());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn session(id: u32) -> Target {
+        Target::Session(id)
+    }
+
+    fn matching(tree: &Tree, topic: &str) -> Vec<u32> {
+        let mut ids: Vec<u32> = tree
+            .find(topic)
+            .plain
+            .iter()
+            .filter_map(|(target, _)| match target {
+                Target::Session(id) => Some(*id),
+                Target::Rule(_) => None,
+            })
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn wildcards_match_as_the_standard_says() {
+        let mut tree = Tree::default();
+        for (id, filter) in ["sport/#", "sport/+", "+", "#", "+/+", "/+", "$SYS/#", "$SYS/+/a"].iter().enumerate() {
+            assert!(tree.insert(filter, None, session(id as u32), Options::default()));
+        }
+        assert_eq!(matching(&tree, "sport"), [0, 2, 3]);
+        assert_eq!(matching(&tree, "sport/tennis"), [0, 1, 3, 4]);
+        assert_eq!(matching(&tree, "/finance"), [3, 4, 5]);
+        assert_eq!(matching(&tree, "$SYS/b/a"), [6, 7]);
+        assert_eq!(matching(&tree, "$SYS"), [6]);
+    }
+
+    #[test]
+    fn an_emptied_tree_holds_nothing() {
+        let mut tree = Tree::default();
+        tree.insert("a/b/#", Some("g"), session(1), Options::default());
+        tree.insert("a/+", None, session(2), Options::default());
+        assert!(tree.remove("a/b/#", Some("g"), session(1)));
+        assert!(!tree.remove("a/b/#", Some("g"), session(1)));
+        assert!(tree.remove("a/+", None, session(2)));
+        assert!(tree.root.is_empty());
+        assert_eq!(tree.len(), 0);
+    }
+
+    #[test]
+    fn a_tree_of_great_depth_can_be_dropped() {
+        let mut tree = Tree::default();
+        let deep = "x/".repeat(30_000);
+        tree.insert(&deep, None, session(1), Options::default());
+        assert_eq!(matching(&tree, &deep), [1]);
+    }
+
+    /// The standard's rule, read level by level.
+    fn matches(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter.split_first(), topic.split_first()) {
+            (Some((&"#", _)), _) => true,
+            (None, None) => true,
+            (Some((f, filter)), Some((t, topic))) => (*f == "+" || f == t) && matches(filter, topic),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_tree_finds_what_the_rule_finds(
+            filters in prop::collection::vec("([ab+]?)(/[ab+]?){0,3}(/#)?", 1..12),
+            topic in "([ab]?)(/[ab]?){0,4}",
+        ) {
+            let mut tree = Tree::default();
+            for (id, filter) in filters.iter().enumerate() {
+                tree.insert(filter, None, session(id as u32), Options::default());
+            }
+            let levels: Vec<&str> = topic.split('/').collect();
+            let expected: Vec<u32> = filters.iter().enumerate()
+                .filter(|(_, filter)| matches(&filter.split('/').collect::<Vec<_>>(), &levels))
+                .map(|(id, _)| id as u32)
+                .collect();
+            prop_assert_eq!(matching(&tree, &topic), expected);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The way out: what is sent next, what the destination has, what has to be sent again.
+
+use std::sync::Arc;
+
+use crate::mqtt::{Message, QoS};
+use crate::queue::line::Stored;
+use crate::queue::{DestId, Op, Outcome, Queues, Seq, Token};
+use crate::time::Now;
+
+/// The next message of a line.
+#[derive(Debug, Clone)]
+pub struct Peeked {
+    /// Position, for all later calls.
+    pub seq: Seq,
+    /// Granted quality of service.
+    pub qos: QoS,
+    /// The RETAIN flag as the destination sees it.
+    pub retain: bool,
+    /// The packet identifier to use for QoS 2, the same after a crash; 0 otherwise.
+    pub pkid: u16,
+    /// It was sent before on a connection of the same session: DUP.
+    pub sent_before: bool,
+    /// What is sent.
+    pub message: Arc<Message>,
+    /// MQTT 5.0 subscription identifiers that matched.
+    pub subscription_ids: Box<[u32]>,
+}
+
+impl Queues {
+    /// The receiver came: from now on the line says when it has something.
+    pub fn activate(&mut self, dest: DestId) {
+        if let Some(line) = self.line_mut(dest) {
+            line.active = true;
+        }
+        self.refill(dest);
+        self.mark_ready(dest);
+    }
+
+    /// The receiver left. What was in flight waits in its old place; QoS 0 is not kept.
+    pub fn deactivate(&mut self, now: Now, dest: DestId) {
+        self.rewind(dest);
+        let Some(line) = self.line_mut(dest) else { return };
+        line.active = false;
+        let volatile: Vec<usize> = (0..line.window.len())
+            .filter(|&i| !line.window[i].done && line.window[i].delivery.qos == QoS::AtMostOnce)
+            .collect();
+        line.stats.dropped_qos0 += volatile.len() as u64;
+        for index in volatile.into_iter().rev() {
+            self.discard(now, dest, index);
+        }
+        self.shrink(dest);
+    }
+
+    /// Gives back the memory of what can be read again: nobody is waiting for it.
+    fn shrink(&mut self, dest: DestId) {
+        let limit = self.idle_window_bytes;
+        let Some(line) = self.line_mut(dest) else { return };
+        while line.window_bytes > limit && line.window.len() > 1 && line.reading.is_none() {
+            let Some(last) = line.window.pop_back_if(|last| !last.done && last.stored != Stored::Never) else {
+                break;
+            };
+            line.window_bytes -= last.message.cost();
+            line.beyond += 1;
+            if let Stored::At(place) = last.stored {
+                line.beyond_batch = line.beyond_batch.max(place.batch);
+            }
+            if let Some(kept) = line.window.back() {
+                line.window_end = kept.seq;
+            }
+        }
+        line.window.shrink_to_fit();
+    }
+
+    /// The oldest message that is not in flight. Expired ones are dropped and counted on the way. `None` when there is
+    /// none, when it has to be read first, or when it is QoS 2 and its identifier is not durable yet: then the line
+    /// says so when it is [ready](Queues::poll_ready).
+    pub fn peek(&mut self, now: Now, dest: DestId) -> Option<Peeked> {
+        loop {
+            let line = self.lines.get_mut(usize::from(dest.0))?.as_mut()?;
+            let index = line.first_waiting()?;
+            let entry = &line.window[index];
+            if entry.may_expire(now.wall) {
+                line.stats.expired += 1;
+                self.discard(now, dest, index);
+                continue;
+            }
+            if let (QoS::ExactlyOnce, Stored::At(place)) = (entry.delivery.qos, entry.stored)
+                && !self.journal.is_committed(place.batch)
+            {
+                return None;
+            }
+            return Some(Peeked {
+                seq: entry.seq,
+                qos: entry.delivery.qos,
+                retain: entry.delivery.retain,
+                pkid: entry.delivery.pkid,
+                sent_before: entry.sent_before,
+                message: Arc::clone(&entry.message),
+                subscription_ids: entry.delivery.subscription_ids.clone(),
+            });
+        }
+    }
+
+    /// Puts the peeked message in flight.
+    pub fn take(&mut self, dest: DestId, seq: Seq) {
+        let Some(line) = self.line_mut(dest) else { return };
+        let Some(index) = line.first_waiting() else { return };
+        let entry = &mut line.window[index];
+        if entry.seq == seq {
+            entry.sent_before = true;
+            line.taken = index + 1;
+        }
+    }
+
+    /// The destination has it. Acknowledgements may come in any order.
+    pub fn acked(&mut self, now: Now, dest: DestId, seq: Seq) {
+        let Some(line) = self.line_mut(dest) else { return };
+        let Some(index) = line.find_taken(seq) else { return };
+        if line.window[index].done {
+            return;
+        }
+        line.stats.delivered += 1;
+        self.discard(now, dest, index);
+    }
+
+    /// Moves a message in flight, or the first waiting one, to the dead letters.
+    pub fn bury(&mut self, now: Now, dest: DestId, seq: Seq, reason: &str) {
+        let Some(line) = self.line_mut(dest) else { return };
+        let Some(index) = line.window.iter().position(|entry| entry.seq == seq && !entry.done) else { return };
+        line.stats.buried += 1;
+        if line.window[index].stored != Stored::Never {
+            // The row, if it is still in hand, is written after all: a dead letter is kept.
+            line.window[index].stored = Stored::Never;
+            self.journal.add(now.at, Op::Bury { dest, seq, reason: reason.into() }, None);
+        }
+        self.discard(now, dest, index);
+        self.notice_drop(now, dest, "message moved to the dead letters");
+    }
+
+    /// Outbound QoS 2, PUBREC came: the destination owns the message. PUBREL may be sent when this is settled.
+    pub fn release(&mut self, now: Now, dest: DestId, seq: Seq, pkid: u16, token: Token) -> Outcome {
+        let Some(line) = self.line_mut(dest) else { return Outcome::Done };
+        let Some(index) = line.find_taken(seq) else { return Outcome::Done };
+        if line.window[index].done {
+            return Outcome::Done;
+        }
+        line.stats.delivered += 1;
+        line.releases.push(pkid);
+        let durable = line.window[index].stored != Stored::Never;
+        let outcome = if durable {
+            line.window[index].stored = Stored::Never;
+            self.change(now, Op::Release { dest, seq, pkid }, token)
+        } else {
+            Outcome::Done
+        };
+        self.discard(now, dest, index);
+        outcome
+    }
+
+    /// Outbound QoS 2, PUBCOMP came.
+    pub fn complete(&mut self, now: Now, dest: DestId, pkid: u16) {
+        let Some(line) = self.line_mut(dest) else { return };
+        let Some(index) = line.releases.iter().position(|id| *id == pkid) else { return };
+        line.releases.remove(index);
+        if line.durable {
+            self.journal.add_lazily(now.at, Op::Complete { dest, pkid });
+        }
+    }
+
+    /// Outbound QoS 2 identifiers that wait for PUBCOMP, oldest first.
+    #[must_use]
+    pub fn releases(&self, dest: DestId) -> &[u16] {
+        self.line(dest).map_or(&[], |line| &line.releases)
+    }
+
+    /// Inbound QoS 2: whether this identifier was received and not yet released.
+    #[must_use]
+    pub fn has_receipt(&self, dest: DestId, pkid: u16) -> bool {
+        self.line(dest).is_some_and(|line| line.receipts.contains(&pkid))
+    }
+
+    /// How many inbound QoS 2 identifiers wait for their release.
+    #[must_use]
+    pub fn receipts(&self, dest: DestId) -> usize {
+        self.line(dest).map_or(0, |line| line.receipts.len())
+    }
+
+    /// Inbound QoS 2: remembers the identifier together with its message.
+    pub fn receive(&mut self, now: Now, admission: &mut crate::queue::Admission, dest: DestId, pkid: u16) {
+        let Some(line) = self.line_mut(dest) else { return };
+        if line.receipts.insert(pkid) && line.durable {
+            self.add_to(now, admission, Op::Receive { dest, pkid });
+        }
+    }
+
+    /// Inbound QoS 2, PUBREL came: forgets the identifier. PUBCOMP may be sent when this is settled.
+    pub fn forget(&mut self, now: Now, dest: DestId, pkid: u16, token: Token) -> Outcome {
+        let Some(line) = self.line_mut(dest) else { return Outcome::Done };
+        if !line.receipts.remove(&pkid) || !line.durable {
+            return Outcome::Done;
+        }
+        self.change(now, Op::Forget { dest, pkid }, token)
+    }
+
+    /// Inbound QoS 2, the client began a new session: all identifiers are forgotten.
+    pub fn forget_all(&mut self, now: Now, dest: DestId) {
+        let Some(line) = self.line_mut(dest) else { return };
+        let receipts = std::mem::take(&mut line.receipts);
+        if line.durable {
+            for pkid in receipts {
+                self.journal.add_lazily(now.at, Op::Forget { dest, pkid });
+            }
+        }
+    }
+
+    /// The link was lost: what is in flight waits again, in its old place.
+    pub fn rewind(&mut self, dest: DestId) {
+        if let Some(line) = self.line_mut(dest) {
+            line.taken = 0;
+        }
+        self.mark_ready(dest);
+    }
+
+    /// The other side has a new session: nothing was sent before as far as it knows.
+    pub fn forget_sent(&mut self, dest: DestId) {
+        let Some(line) = self.line_mut(dest) else { return };
+        for entry in &mut line.window {
+            entry.sent_before = false;
+        }
+    }
+
+    /// Takes an entry out of the books, and out of the window once all before it are done too.
+    pub(crate) fn discard(&mut self, now: Now, dest: DestId, index: usize) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        let entry = &mut line.window[index];
+        let cost = entry.message.cost();
+        entry.done = true;
+        line.count -= 1;
+        line.bytes -= cost as u64;
+        if let Stored::At(place) = entry.stored
+            && self.journal.cancel(place)
+        {
+            entry.stored = Stored::Never;
+        }
+        if index > 0 && index >= line.taken && entry.stored != Stored::Never {
+            // Not at the head: its row goes by itself, now, because the prefix may take long.
+            let seq = entry.seq;
+            entry.stored = Stored::Never;
+            self.journal.add_lazily(now.at, Op::Delete { dest, seq });
+        }
+        self.pop_done(now, dest);
+    }
+
+    fn pop_done(&mut self, now: Now, dest: DestId) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        let mut delete_to = None;
+        while line.window.front().is_some_and(|entry| entry.done) {
+            let Some(entry) = line.window.pop_front() else { break };
+            line.window_bytes -= entry.message.cost();
+            line.taken = line.taken.saturating_sub(1);
+            if entry.stored != Stored::Never {
+                delete_to = Some(entry.seq);
+            }
+        }
+        if let Some(seq) = delete_to {
+            let extended = line.delete.is_some_and(|place| self.journal.extend_delete(place, dest, seq));
+            if !extended {
+                line.delete = Some(self.journal.add_lazily(now.at, Op::DeleteUpTo { dest, seq }));
+            }
+        }
+        self.refill(dest);
+    }
+}

@@ -1,0 +1,292 @@
+//! The batch in hand: what the cores want made durable, gathered until it is worth a commit.
+//!
+//! One batch is in hand, at most one is with the store. A change may carry a ticket; when the batch that holds it is
+//! committed, or the change turns out not to be needed any more, the ticket loses one hold. A ticket without holds is
+//! settled: what it stands for may be acknowledged.
+
+use slab::Slab;
+
+use crate::config;
+use crate::queue::{Batch, DestId, Op, Token};
+use crate::time::{Duration, Instant, earliest};
+
+/// Deletions alone wait this long for company: after a crash they only mean a duplicate.
+const LAZY: Duration = Duration::from_millis(250);
+/// After a failed commit the same batch is tried again this much later.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the place of a change that was taken back goes on to count for: while the disk hangs, places add up.
+const EMPTY_PLACE: usize = 48;
+
+/// A ticket's number.
+pub(crate) type Ticket = usize;
+
+/// Where a change lies: the batch and its place in it. Only changes of the batch in hand can still be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub batch: u64,
+    index: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    op: Op,
+    ticket: Option<Ticket>,
+}
+
+#[derive(Debug)]
+struct Holds {
+    token: Token,
+    count: u32,
+}
+
+#[derive(Debug)]
+struct WithStore {
+    slots: Vec<Slot>,
+    bytes: usize,
+    /// Set after a failure: when to try again.
+    retry_at: Option<Instant>,
+}
+
+/// The batch in hand and the one that the store works on.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    interval: Duration,
+    max_ops: usize,
+    max_bytes: usize,
+    max_pending_bytes: usize,
+    slots: Vec<Option<Slot>>,
+    live: usize,
+    bytes: usize,
+    /// Identifier of the batch in hand.
+    id: u64,
+    due_at: Option<Instant>,
+    with_store: Option<WithStore>,
+    tickets: Slab<Holds>,
+    settled: Vec<Token>,
+    failing: bool,
+    flush: bool,
+}
+
+impl Journal {
+    pub(crate) fn new(settings: &config::Store) -> Self {
+        Self {
+            interval: settings.commit_interval,
+            max_ops: settings.commit_messages.max(1),
+            max_bytes: settings.commit_bytes.max(1),
+            max_pending_bytes: settings.max_pending_bytes,
+            slots: Vec::new(),
+            live: 0,
+            bytes: 0,
+            id: 1,
+            due_at: None,
+            with_store: None,
+            tickets: Slab::new(),
+            settled: Vec::new(),
+            failing: false,
+            flush: false,
+        }
+    }
+
+    /// Identifier of the batch in hand.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether a change made in `batch` is durable by now.
+    pub(crate) fn is_committed(&self, batch: u64) -> bool {
+        batch + u64::from(self.with_store.is_some()) < self.id
+    }
+
+    /// Whether `cost` more bytes may wait for the disk.
+    pub(crate) fn has_room(&self, cost: usize) -> bool {
+        !self.failing && self.pending_bytes() + cost <= self.max_pending_bytes
+    }
+
+    /// Whether the last commit failed and was not yet repeated with success.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing
+    }
+
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.bytes + self.with_store.as_ref().map_or(0, |batch| batch.bytes)
+    }
+
+    /// Opens a ticket without holds.
+    pub(crate) fn ticket(&mut self, token: Token) -> Ticket {
+        self.tickets.insert(Holds { token, count: 0 })
+    }
+
+    /// Closes a ticket that got no holds, or that nobody waits for any more.
+    pub(crate) fn drop_ticket(&mut self, ticket: Ticket) {
+        if self.tickets.try_remove(ticket).is_some() {
+            let held = self.slots.iter_mut().flatten();
+            let with_store = self.with_store.iter_mut().flat_map(|batch| batch.slots.iter_mut());
+            for slot in held.chain(with_store) {
+                if slot.ticket == Some(ticket) {
+                    slot.ticket = None;
+                }
+            }
+        }
+    }
+
+    /// How many changes the ticket waits for.
+    pub(crate) fn holds(&self, ticket: Ticket) -> u32 {
+        self.tickets.get(ticket).map_or(0, |holds| holds.count)
+    }
+
+    /// Adds a change that somebody waits for, or that must not wait long.
+    pub(crate) fn add(&mut self, now: Instant, op: Op, ticket: Option<Ticket>) -> Place {
+        self.insert(op, ticket, now + self.interval)
+    }
+
+    /// Adds a change that may wait for company.
+    pub(crate) fn add_lazily(&mut self, now: Instant, op: Op) -> Place {
+        self.insert(op, None, now + self.interval.max(LAZY))
+    }
+
+    fn insert(&mut self, op: Op, ticket: Option<Ticket>, due_at: Instant) -> Place {
+        if let Some(holds) = ticket.and_then(|ticket| self.tickets.get_mut(ticket)) {
+            holds.count += 1;
+        }
+        self.due_at = earliest(self.due_at, Some(due_at));
+        self.bytes += cost(&op);
+        self.live += 1;
+        self.slots.push(Some(Slot { op, ticket }));
+        Place { batch: self.id, index: self.slots.len() - 1 }
+    }
+
+    /// Takes a change back if it is still in hand; its ticket loses a hold.
+    pub(crate) fn cancel(&mut self, place: Place) -> bool {
+        if place.batch != self.id {
+            return false;
+        }
+        let Some(slot) = self.slots.get_mut(place.index).and_then(Option::take) else { return false };
+        self.bytes -= cost(&slot.op) - EMPTY_PLACE;
+        self.live -= 1;
+        if self.live == 0 {
+            self.slots.clear();
+            self.bytes = 0;
+            self.due_at = None;
+        }
+        if let Some(ticket) = slot.ticket {
+            self.release(ticket);
+        }
+        true
+    }
+
+    /// Moves a waiting `DeleteUpTo` forward instead of adding another.
+    pub(crate) fn extend_delete(&mut self, place: Place, dest: DestId, to: crate::queue::Seq) -> bool {
+        if place.batch != self.id {
+            return false;
+        }
+        match self.slots.get_mut(place.index) {
+            Some(Some(Slot { op: Op::DeleteUpTo { dest: whose, seq }, .. })) if *whose == dest => {
+                *seq = to;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn release(&mut self, ticket: Ticket) {
+        let Some(holds) = self.tickets.get_mut(ticket) else { return };
+        holds.count -= 1;
+        if holds.count == 0 {
+            self.settled.push(holds.token);
+            self.tickets.remove(ticket);
+        }
+    }
+
+    /// The tokens whose changes are all durable or no longer needed, in the order in which that became so.
+    pub(crate) fn take_settled(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// The batch to hand to the store now, if it is time for one.
+    pub(crate) fn poll_batch(&mut self, now: Instant) -> Option<Batch> {
+        if let Some(batch) = &mut self.with_store {
+            let retry_at = batch.retry_at?;
+            if now < retry_at {
+                return None;
+            }
+            batch.retry_at = None;
+            let ops = batch.slots.iter().map(|slot| slot.op.clone()).collect();
+            return Some(Batch { id: self.id - 1, ops });
+        }
+        let full = self.live >= self.max_ops || self.bytes >= self.max_bytes || self.flush;
+        if self.live == 0 || !(full || self.due_at.is_some_and(|at| at <= now)) {
+            return None;
+        }
+        let slots: Vec<Slot> = self.slots.drain(..).flatten().collect();
+        let batch = Batch { id: self.id, ops: slots.iter().map(|slot| slot.op.clone()).collect() };
+        self.with_store = Some(WithStore { slots, bytes: self.bytes, retry_at: None });
+        self.id += 1;
+        (self.live, self.bytes, self.due_at) = (0, 0, None);
+        Some(batch)
+    }
+
+    /// The store committed `batch`. Gives the destinations that it appended to.
+    pub(crate) fn handle_committed(&mut self, batch: u64) -> Vec<DestId> {
+        if batch + 1 != self.id {
+            return Vec::new();
+        }
+        let Some(done) = self.with_store.take() else { return Vec::new() };
+        self.failing = false;
+        let mut appended = Vec::new();
+        for slot in done.slots {
+            if let Op::Append { dest, .. } = slot.op
+                && appended.last() != Some(&dest)
+            {
+                appended.push(dest);
+            }
+            if let Some(ticket) = slot.ticket {
+                self.release(ticket);
+            }
+        }
+        appended.sort_unstable();
+        appended.dedup();
+        appended
+    }
+
+    /// The store could not commit `batch`: it is tried again later. True when this is news.
+    pub(crate) fn handle_failed(&mut self, now: Instant, batch: u64) -> bool {
+        let expected = self.id;
+        match &mut self.with_store {
+            Some(waiting) if batch + 1 == expected => {
+                waiting.retry_at = Some(now + RETRY);
+                !std::mem::replace(&mut self.failing, true)
+            }
+            _ => false,
+        }
+    }
+
+    /// Commits what is in hand without waiting for company, from now on.
+    pub(crate) fn flush(&mut self) {
+        self.flush = true;
+    }
+
+    /// Whether nothing waits for the disk.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.live == 0 && self.with_store.is_none()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.with_store {
+            Some(batch) => batch.retry_at,
+            None => self.due_at,
+        }
+    }
+}
+
+/// What a change counts for while it waits.
+fn cost(op: &Op) -> usize {
+    const FIXED: usize = 64;
+    FIXED
+        + match op {
+            Op::Append { row, .. } => row.message.cost(),
+            Op::Retain { message } => message.cost(),
+            Op::Put { key, value, .. } => key.len() + value.len(),
+            _ => 0,
+        }
+}

@@ -1,0 +1,212 @@
+//! One destination's queue: a window in memory at the head, the rest beyond it in the store.
+//!
+//! ```text
+//!   head                              tail
+//!   | in flight | waiting in memory | beyond: only in the store |
+//!   |<------------ window --------->|
+//! ```
+//!
+//! The window is always the oldest part without a gap, so order never depends on where a message lies.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::config::WhenFull;
+use crate::mqtt::{Message, QoS};
+use crate::queue::journal::Place;
+use crate::queue::{Delivery, Seq};
+use crate::time::{Instant, Wall};
+
+/// Whose queue it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A session of the broker, by its slot there.
+    Session(u32),
+    /// A rule of an upstream.
+    Upstream(crate::config::UpstreamId),
+    /// Nobody in the present configuration: kept until its rule comes back or it is purged.
+    Nobody,
+}
+
+/// What a queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages, those in flight too.
+    pub max_messages: u64,
+    /// Bytes, counted as [`Message::cost`].
+    pub max_bytes: u64,
+    /// What gives way.
+    pub when_full: WhenFull,
+}
+
+/// What happened in one queue since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LineStats {
+    /// Taken in.
+    pub accepted: u64,
+    /// Acknowledged by the destination.
+    pub delivered: u64,
+    /// Dropped from the head because a limit was reached.
+    pub dropped_oldest: u64,
+    /// Not taken in because a limit was reached; the publisher was acknowledged (`drop-newest`).
+    pub dropped_newest: u64,
+    /// Not taken in, and the publisher was told so (`reject`, or the disk).
+    pub refused: u64,
+    /// QoS 0 while the destination was away.
+    pub dropped_qos0: u64,
+    /// Past their expiry.
+    pub expired: u64,
+    /// Moved to the dead letters.
+    pub buried: u64,
+    /// Rows that the store could not give back.
+    pub lost: u64,
+}
+
+/// Where a message in the window stands with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Lives in memory only, on purpose.
+    Never,
+    /// In the batch in hand, or in the one that the store works on, or durable: the place tells.
+    At(Place),
+    /// Read back from the store.
+    Row,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub seq: Seq,
+    pub delivery: Delivery,
+    pub message: Arc<Message>,
+    pub stored: Stored,
+    /// Was sent at least once on a connection of its session.
+    pub sent_before: bool,
+    /// Nothing is left to do but to leave the window once all before it has.
+    pub done: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub owner: Owner,
+    pub durable: bool,
+    pub active: bool,
+    pub limits: Limits,
+    pub window: VecDeque<Entry>,
+    pub window_bytes: usize,
+    /// Leading entries of the window that were taken.
+    pub taken: usize,
+    pub count: u64,
+    pub bytes: u64,
+    /// Messages after the window, in the store or on their way to it.
+    pub beyond: u64,
+    /// The last sequence number that was ever in the window.
+    pub window_end: Seq,
+    /// Batch of the newest append beyond the window.
+    pub beyond_batch: u64,
+    /// A read is under way: what it asked for, and the batch in hand at that time.
+    pub reading: Option<(Seq, u64)>,
+    /// A waiting `DeleteUpTo`.
+    pub delete: Option<Place>,
+    /// Outbound QoS 2 ids that wait for PUBCOMP, oldest first.
+    pub releases: Vec<u16>,
+    /// Inbound QoS 2 ids that wait for PUBREL.
+    pub receipts: BTreeSet<u16>,
+    /// Next fixed id for QoS 2, see [`next_pkid`].
+    pub pkid: u16,
+    pub is_ready: bool,
+    pub oldest_at: Option<Wall>,
+    /// When the log was last told that something was dropped here.
+    pub noticed_at: Option<Instant>,
+    pub stats: LineStats,
+}
+
+impl Line {
+    pub(crate) fn new(owner: Owner, durable: bool, limits: Limits, after: Seq) -> Self {
+        Self {
+            owner,
+            durable,
+            active: false,
+            limits,
+            window: VecDeque::new(),
+            window_bytes: 0,
+            taken: 0,
+            count: 0,
+            bytes: 0,
+            beyond: 0,
+            window_end: after,
+            beyond_batch: 0,
+            reading: None,
+            delete: None,
+            releases: Vec::new(),
+            receipts: BTreeSet::new(),
+            pkid: 0,
+            is_ready: false,
+            oldest_at: None,
+            noticed_at: None,
+            stats: LineStats::default(),
+        }
+    }
+
+    /// Whether one more message of `cost` bytes is within the limits.
+    pub(crate) fn has_room(&self, cost: usize) -> bool {
+        self.count < self.limits.max_messages && self.bytes + cost as u64 <= self.limits.max_bytes
+    }
+
+    /// Where in the window `seq` lies, among those taken.
+    pub(crate) fn find_taken(&self, seq: Seq) -> Option<usize> {
+        // Acknowledgements come in order nearly always: the front is the answer.
+        if self.taken > 0 && self.window.front().is_some_and(|entry| entry.seq == seq) {
+            return Some(0);
+        }
+        let index = self.window.partition_point(|entry| entry.seq < seq);
+        (index < self.taken && self.window[index].seq == seq).then_some(index)
+    }
+
+    /// The first entry that is neither taken nor done.
+    pub(crate) fn first_waiting(&self) -> Option<usize> {
+        (self.taken..self.window.len()).find(|&index| !self.window[index].done)
+    }
+
+    pub(crate) fn push_back(&mut self, entry: Entry) {
+        self.window_bytes += entry.message.cost();
+        self.window_end = entry.seq;
+        self.window.push_back(entry);
+    }
+
+    /// A fixed packet identifier for a QoS 2 message.
+    pub(crate) fn next_pkid(&mut self) -> u16 {
+        self.pkid = next_pkid(self.pkid);
+        self.pkid
+    }
+
+    /// When the oldest message arrived, as far as that is in memory.
+    pub(crate) fn oldest(&self) -> Option<Wall> {
+        self.window.iter().find(|entry| !entry.done).map(|entry| entry.message.received_at).or(self.oldest_at)
+    }
+}
+
+/// QoS 2 ids are fixed when a message is queued, so that they are in its row and the same after a crash. They come
+/// from the upper half; QoS 1 ids are chosen when a message is sent, from the lower half. Messages are sent in the
+/// order of the queue, so ids in flight cannot meet as long as the window is shorter than half of the upper half.
+fn next_pkid(last: u16) -> u16 {
+    if (0x8000..0xFFFF).contains(&last) { last + 1 } else { 0x8000 }
+}
+
+impl Entry {
+    /// Whether it is past its expiry and may still be dropped: a message that was sent with QoS 2 must be finished.
+    pub(crate) fn may_expire(&self, wall: Wall) -> bool {
+        self.message.is_expired(wall) && !(self.sent_before && self.delivery.qos == QoS::ExactlyOnce)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_packet_ids_stay_in_the_upper_half() {
+        assert_eq!(next_pkid(0), 0x8000);
+        assert_eq!(next_pkid(0x8000), 0x8001);
+        assert_eq!(next_pkid(0xFFFF), 0x8000);
+    }
+}

@@ -1,0 +1,92 @@
+//! Read-ahead: the window is filled from the store before it runs dry.
+
+use crate::metrics::Level;
+use crate::queue::line::{Entry, Stored};
+use crate::queue::{DestId, Output, Queues, Read, Row, Seq};
+use crate::time::{Duration, Instant, Now};
+
+/// A read asks for at most this many rows.
+const MAX_ROWS: u32 = 4096;
+/// After a failed read the same is tried again this much later.
+const REREAD: Duration = Duration::from_secs(1);
+
+impl Queues {
+    /// Asks for more rows when less than half of the window is left and there are rows beyond it.
+    pub(crate) fn refill(&mut self, dest: DestId) {
+        let id = self.journal.id();
+        let (active, idle) = (self.window_bytes, self.idle_window_bytes);
+        let Some(line) = self.line_mut(dest) else { return };
+        let limit = if line.active { active } else { idle };
+        if line.beyond == 0 || line.reading.is_some() || line.window_bytes * 2 > limit {
+            return;
+        }
+        let after = line.window_end;
+        line.reading = Some((after, id));
+        let max_bytes = limit.saturating_sub(line.window_bytes).max(1);
+        self.outputs.push_back(Output::Read(Read { dest, after, max_rows: MAX_ROWS, max_bytes }));
+    }
+
+    pub(crate) fn handle_rows(&mut self, now: Now, dest: DestId, after: Seq, rows: Vec<Row>) {
+        let in_hand = self.journal.id();
+        let Some(line) = self.line_mut(dest) else { return };
+        let Some((_, asked_in)) = line.reading.take_if(|(asked, _)| *asked == after) else { return };
+        if rows.is_empty() {
+            if line.beyond_batch < asked_in {
+                self.give_up(dest);
+            } else {
+                // They are in the batch in hand, or were when we asked: after its commit they can be read.
+                self.starve(now.at, dest, in_hand == asked_in);
+            }
+            return;
+        }
+        for row in rows {
+            line.beyond = line.beyond.saturating_sub(1);
+            line.push_back(Entry {
+                seq: row.seq,
+                delivery: row.delivery,
+                message: row.message,
+                stored: Stored::Row,
+                sent_before: false,
+                done: false,
+            });
+        }
+        self.mark_ready(dest);
+        self.refill(dest);
+    }
+
+    pub(crate) fn handle_unreadable(&mut self, now: Now, dest: DestId, after: Seq, error: String) {
+        let Some(line) = self.line_mut(dest) else { return };
+        if line.reading.take_if(|(asked, _)| *asked == after).is_none() {
+            return;
+        }
+        let name = self.name_of(dest);
+        self.notice(Level::Error, "store cannot read", name, error);
+        self.starve(now.at, dest, false);
+    }
+
+    fn starve(&mut self, now: Instant, dest: DestId, after_commit: bool) {
+        if !self.starved.contains(&dest) {
+            self.starved.push(dest);
+        }
+        if !after_commit {
+            self.reread_at = Some(now + REREAD);
+        }
+    }
+
+    /// Rows that were counted are not there: the books are put right and the loss is told.
+    fn give_up(&mut self, dest: DestId) {
+        let name = self.name_of(dest);
+        let Some(line) = self.line_mut(dest) else { return };
+        let missing = line.beyond;
+        line.beyond = 0;
+        line.count -= missing;
+        line.bytes = line.window.iter().filter(|entry| !entry.done).map(|entry| entry.message.cost() as u64).sum();
+        line.stats.lost += missing;
+        self.notice(
+            Level::Error,
+            "stored messages are missing",
+            name,
+            format!("{missing} rows could not be found"),
+        );
+    }
+}

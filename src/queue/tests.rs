@@ -1,0 +1,209 @@
+//! Each behaviour of a line by its name. Random schedules against a model are in `tests/sim`.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::config::{Config, WhenFull};
+use crate::mqtt::{Message, MessageParts, QoS};
+use crate::time::Duration;
+
+const LIMITS: Limits = Limits { max_messages: 3, max_bytes: 1 << 20, when_full: WhenFull::DropOldest };
+
+fn at(millis: u64) -> Now {
+    Now { at: Instant::from_micros(millis * 1000), wall: Wall::from_millis(1_000_000 + millis) }
+}
+
+fn message(text: &str) -> Arc<Message> {
+    Arc::new(Message::new(MessageParts {
+        topic: "t",
+        properties: &[],
+        payload: text.as_bytes(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received_at: Wall::default(),
+        expires_at: None,
+    }))
+}
+
+fn queues() -> Queues {
+    Queues::new(&Config::default().store, &Recovered::default())
+}
+
+fn line(queues: &mut Queues, limits: Limits) -> DestId {
+    let dest = queues.open(at(0), "rule:cloud/all", Owner::Session(1), limits).unwrap();
+    queues.activate(dest);
+    dest
+}
+
+fn push(queues: &mut Queues, now: Now, dest: DestId, qos: QoS, text: &str, token: u64) -> Outcome {
+    let mut admission = queues.begin(Some(Token(token)));
+    let delivery = Delivery { qos, ..Delivery::default() };
+    queues.push(now, &mut admission, dest, delivery, &message(text));
+    queues.finish(admission)
+}
+
+fn drain(queues: &mut Queues, now: Now) -> Vec<Output> {
+    std::iter::from_fn(|| queues.poll_output(now)).filter(|output| !matches!(output, Output::Notice(_))).collect()
+}
+
+fn commit(queues: &mut Queues, now: Now) -> (Vec<Op>, Vec<Output>) {
+    let mut outputs = drain(queues, now);
+    let Some(Output::Commit(batch)) = outputs.pop() else { panic!("no batch in {outputs:?}") };
+    queues.handle_reply(now, Reply::Committed { batch: batch.id });
+    outputs.extend(drain(queues, now));
+    (batch.ops, outputs)
+}
+
+fn payload(peeked: &Peeked) -> &str {
+    std::str::from_utf8(peeked.message.payload()).unwrap()
+}
+
+#[test]
+fn a_publish_is_settled_by_the_commit() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    assert_eq!(push(&mut queues, at(0), dest, QoS::AtLeastOnce, "a", 7), Outcome::Pending);
+    assert_eq!(drain(&mut queues, at(1)), [], "neither settled nor committed before the interval is over");
+    let (ops, outputs) = commit(&mut queues, at(300));
+    assert!(matches!(ops.as_slice(), [Op::Put { .. }, Op::Append { .. }]), "{ops:?}");
+    assert_eq!(outputs, [Output::Settled(Token(7))]);
+}
+
+#[test]
+fn delivered_before_commit_is_never_written() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    commit(&mut queues, at(300));
+    push(&mut queues, at(300), dest, QoS::AtLeastOnce, "a", 7);
+    let peeked = queues.peek(at(301), dest).unwrap();
+    queues.take(dest, peeked.seq);
+    queues.acked(at(302), dest, peeked.seq);
+    assert_eq!(drain(&mut queues, at(10_000)), [Output::Settled(Token(7))]);
+    assert_eq!(queues.deadline(), None);
+    assert_eq!(queues.depth(dest).messages, 0);
+}
+
+#[test]
+fn oldest_gives_way_but_not_what_is_in_flight() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    for text in ["a", "b", "c"] {
+        push(&mut queues, at(0), dest, QoS::AtLeastOnce, text, 0);
+    }
+    let first = queues.peek(at(0), dest).unwrap();
+    queues.take(dest, first.seq);
+    push(&mut queues, at(0), dest, QoS::AtLeastOnce, "d", 0);
+    assert_eq!(queues.stats(dest).dropped_oldest, 1);
+    let order: Vec<String> = std::iter::from_fn(|| {
+        let peeked = queues.peek(at(0), dest)?;
+        queues.take(dest, peeked.seq);
+        Some(payload(&peeked).to_owned())
+    })
+    .collect();
+    assert_eq!((payload(&first), order), ("a", vec!["c".to_owned(), "d".to_owned()]));
+    assert_eq!(queues.depth(dest).messages, 3);
+}
+
+#[test]
+fn reject_refuses_before_anything_is_stored() {
+    let mut queues = queues();
+    let dest = line(&mut queues, Limits { max_messages: 1, when_full: WhenFull::Reject, ..LIMITS });
+    assert_eq!(queues.refuses(dest, 10), None);
+    push(&mut queues, at(0), dest, QoS::AtLeastOnce, "a", 0);
+    assert_eq!(queues.refuses(dest, 10), Some(Refusal::Full));
+}
+
+#[test]
+fn a_lost_link_sends_again_in_the_old_order() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    for text in ["a", "b", "c"] {
+        push(&mut queues, at(0), dest, QoS::AtLeastOnce, text, 0);
+    }
+    let mut seqs = Vec::new();
+    while let Some(peeked) = queues.peek(at(0), dest) {
+        queues.take(dest, peeked.seq);
+        seqs.push(peeked.seq);
+    }
+    queues.acked(at(0), dest, seqs[1]);
+    queues.rewind(dest);
+    let again: Vec<(String, bool)> = std::iter::from_fn(|| {
+        let peeked = queues.peek(at(0), dest)?;
+        queues.take(dest, peeked.seq);
+        Some((payload(&peeked).to_owned(), peeked.sent_before))
+    })
+    .collect();
+    assert_eq!(again, [("a".to_owned(), true), ("c".to_owned(), true)]);
+}
+
+#[test]
+fn qos_2_waits_for_its_identifier_to_be_durable() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    push(&mut queues, at(0), dest, QoS::ExactlyOnce, "a", 0);
+    assert!(queues.peek(at(0), dest).is_none());
+    commit(&mut queues, at(300));
+    let peeked = queues.peek(at(300), dest).unwrap();
+    assert_eq!(peeked.pkid, 0x8000);
+    queues.take(dest, peeked.seq);
+    assert_eq!(queues.release(at(300), dest, peeked.seq, peeked.pkid, Token(9)), Outcome::Pending);
+    let (ops, outputs) = commit(&mut queues, at(900));
+    assert!(matches!(ops.as_slice(), [Op::Release { pkid: 0x8000, .. }]), "{ops:?}");
+    assert_eq!(outputs, [Output::Settled(Token(9))]);
+    assert_eq!(queues.releases(dest), [0x8000]);
+    queues.complete(at(900), dest, 0x8000);
+    assert!(queues.releases(dest).is_empty());
+}
+
+#[test]
+fn what_does_not_fit_the_window_is_read_back_in_order() {
+    let mut settings = Config::default().store;
+    settings.window_bytes = 1;
+    let mut queues = Queues::new(&settings, &Recovered::default());
+    let dest = line(&mut queues, LIMITS);
+    for text in ["a", "b"] {
+        push(&mut queues, at(0), dest, QoS::AtLeastOnce, text, 0);
+    }
+    let (ops, _) = commit(&mut queues, at(300));
+    let first = queues.peek(at(300), dest).unwrap();
+    queues.take(dest, first.seq);
+    queues.acked(at(300), dest, first.seq);
+    let outputs = drain(&mut queues, at(300));
+    let [Output::Read(read)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(read.after, first.seq);
+    let Some(Op::Append { row, .. }) = ops.into_iter().last() else { panic!() };
+    queues.handle_reply(at(301), Reply::Rows { dest, after: read.after, rows: vec![row] });
+    assert_eq!(queues.poll_ready(), Some((dest, Owner::Session(1))));
+    assert_eq!(payload(&queues.peek(at(301), dest).unwrap()), "b");
+}
+
+#[test]
+fn a_failing_disk_refuses_new_and_keeps_trying_the_old() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    push(&mut queues, at(0), dest, QoS::AtLeastOnce, "a", 7);
+    let outputs = drain(&mut queues, at(300));
+    let [Output::Commit(batch)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    queues.handle_reply(at(301), Reply::Failed { batch: batch.id, error: "disk full".into() });
+    assert_eq!(queues.refuses(dest, 1), Some(Refusal::Store));
+    assert_eq!(drain(&mut queues, at(302)), []);
+    let again = drain(&mut queues, at(1_400));
+    assert_eq!(again, [Output::Commit(batch.clone())]);
+    queues.handle_reply(at(1_401), Reply::Committed { batch: batch.id });
+    assert_eq!(drain(&mut queues, at(1_401)), [Output::Settled(Token(7))]);
+    assert_eq!(queues.refuses(dest, 1), None);
+}
+
+#[test]
+fn an_expired_message_is_counted_and_skipped() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    let mut admission = queues.begin(None);
+    let mut expiring = (*message("a")).clone();
+    expiring.expires_at = Some(at(0).wall + Duration::from_secs(1));
+    let delivery = Delivery { qos: QoS::AtLeastOnce, ..Delivery::default() };
+    queues.push(at(0), &mut admission, dest, delivery, &Arc::new(expiring));
+    assert!(queues.peek(at(999), dest).is_some());
+    assert!(queues.peek(at(1_000), dest).is_none());
+    assert_eq!((queues.stats(dest).expired, queues.depth(dest)), (1, Depth::default()));
+}
