@@ -14,8 +14,6 @@ struct Reply {
 pub(crate) enum ReplyBytes {
     Short([u8; 8], u8),
     Long(Vec<u8>),
-    /// Nothing is sent: a 3.1.1 publish that was refused stays unacknowledged.
-    None,
 }
 
 impl ReplyBytes {
@@ -34,7 +32,6 @@ impl ReplyBytes {
         match self {
             Self::Short(bytes, len) => &bytes[..usize::from(*len)],
             Self::Long(bytes) => bytes,
-            Self::None => &[],
         }
     }
 }

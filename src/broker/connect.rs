@@ -61,8 +61,12 @@ impl Broker {
             return Err((ReasonCode::NotAuthorized, "the listener does not allow anonymous clients"));
         }
         let empty = connect.client_id.is_empty();
-        if empty && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start)) {
-            return Err((ReasonCode::ClientIdentifierNotValid, "empty client id without clean session [MQTT-3.1.3-8]"));
+        if empty && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start))
+        {
+            return Err((
+                ReasonCode::ClientIdentifierNotValid,
+                "empty client id without clean session [MQTT-3.1.3-8]",
+            ));
         }
         if connect.client_id.len() > MAX_CLIENT_ID {
             return Err((ReasonCode::ClientIdentifierNotValid, "client id is longer than 1024 bytes"));

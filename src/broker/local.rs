@@ -73,9 +73,9 @@ impl Broker {
         will: Option<Will>,
         token: Token,
     ) -> Outcome {
-        let legal = will.as_ref().is_none_or(|will| {
-            topic::check_name(&will.topic).is_ok() && self.is_publishable(&will.topic)
-        });
+        let legal = will
+            .as_ref()
+            .is_none_or(|will| topic::check_name(&will.topic).is_ok() && self.is_publishable(&will.topic));
         if !legal {
             return Outcome::Refused(Refusal::Topic);
         }
@@ -137,9 +137,7 @@ impl Broker {
             qos: parts.qos,
             retain: parts.retain,
             properties: parts.properties,
-            expiry: parts
-                .expires_at
-                .map(|at| u32::try_from((at - now.wall).as_secs()).unwrap_or(u32::MAX)),
+            expiry: parts.expires_at.map(|at| u32::try_from((at - now.wall).as_secs()).unwrap_or(u32::MAX)),
         };
         let token = (parts.qos > QoS::AtMostOnce).then_some(token);
         let origin = Origin { session: None, upstream: Some(upstream) };
@@ -148,8 +146,7 @@ impl Broker {
 
     /// Publishes what the gateway says about itself.
     pub fn publish_own(&mut self, now: Now, queues: &mut Queues, topic: &str, payload: &[u8], retain: bool) {
-        let inbound =
-            Inbound { topic, payload, qos: QoS::AtLeastOnce, retain, properties: &[], expiry: None };
+        let inbound = Inbound { topic, payload, qos: QoS::AtLeastOnce, retain, properties: &[], expiry: None };
         self.publish(now, queues, Origin::default(), &inbound, None, None);
     }
 

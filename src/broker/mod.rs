@@ -303,14 +303,7 @@ impl Broker {
     }
 
     /// Ends a connection from this side: the reason is sent to a 5.0 client that was accepted, the session is left.
-    fn end(
-        &mut self,
-        now: Now,
-        queues: &mut Queues,
-        id: ConnId,
-        reason: Option<ReasonCode>,
-        will: bool,
-    ) {
+    fn end(&mut self, now: Now, queues: &mut Queues, id: ConnId, reason: Option<ReasonCode>, will: bool) {
         let Some(conn) = self.conn_mut(id) else { return };
         if conn.closing {
             return;

@@ -87,13 +87,7 @@ impl Broker {
     }
 
     /// The first packet must be CONNECT [MQTT-3.1.0-1].
-    fn handle_first(
-        &mut self,
-        now: Now,
-        queues: &mut Queues,
-        id: ConnId,
-        frame: &Frame<'_>,
-    ) -> Result<(), Fault> {
+    fn handle_first(&mut self, now: Now, queues: &mut Queues, id: ConnId, frame: &Frame<'_>) -> Result<(), Fault> {
         if frame.packet_type() != Some(PacketType::Connect) {
             return Err(Fault::new(ReasonCode::ProtocolError, "the first packet is not CONNECT [MQTT-3.1.0-1]"));
         }
@@ -141,7 +135,10 @@ impl Broker {
                 return Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]"));
             }
             Packet::Auth(_) => {
-                return Err(Fault::new(ReasonCode::ProtocolError, "AUTH without a method in CONNECT [MQTT-4.12.0-6]"));
+                return Err(Fault::new(
+                    ReasonCode::ProtocolError,
+                    "AUTH without a method in CONNECT [MQTT-4.12.0-6]",
+                ));
             }
             _ => return Err(Fault::new(ReasonCode::ProtocolError, "a packet that only a server sends")),
         }
@@ -190,9 +187,8 @@ impl Broker {
     }
 
     fn handle_puback(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32, ack: PubAck<'_>) {
-        let landed = self
-            .conn_mut(id)
-            .and_then(|conn| conn.land(ack.pkid, |state| matches!(state, FlightState::PubAck(_))));
+        let landed =
+            self.conn_mut(id).and_then(|conn| conn.land(ack.pkid, |state| matches!(state, FlightState::PubAck(_))));
         let (Some(FlightState::PubAck(seq)), Some(dest)) = (landed, self.line_of(session)) else { return };
         queues.acked(now, dest, seq);
         self.pump(now, queues, session);

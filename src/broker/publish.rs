@@ -243,8 +243,7 @@ impl Broker {
         let mut admission = queues.begin(token);
         let mut buffer = std::mem::take(&mut self.scratch);
         buffer.clear();
-        let mut handout =
-            Handout { now, inbound: *inbound, origin, message: None, buffer, plain: [None, None] };
+        let mut handout = Handout { now, inbound: *inbound, origin, message: None, buffer, plain: [None, None] };
         if inbound.retain {
             self.retain(queues, &mut admission, &mut handout);
         }
@@ -301,13 +300,7 @@ impl Broker {
         }
     }
 
-    fn hand_to(
-        &mut self,
-        queues: &mut Queues,
-        admission: &mut Admission,
-        handout: &mut Handout<'_>,
-        leg: &Leg,
-    ) {
+    fn hand_to(&mut self, queues: &mut Queues, admission: &mut Admission, handout: &mut Handout<'_>, leg: &Leg) {
         match leg.target {
             Target::Session(session) => self.hand_to_session(queues, admission, handout, leg, session),
             Target::Rule(rule) => {

@@ -51,10 +51,6 @@ impl Retained {
         true
     }
 
-    pub(crate) fn get(&self, topic: &str) -> Option<&Arc<Message>> {
-        self.by_topic.get(topic)
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.by_topic.len()
     }
@@ -69,10 +65,8 @@ impl Retained {
         let wildcard = filter.find(['+', '#']).unwrap_or(filter.len());
         // `a/#` matches `a` as well, which sorts before `a/`.
         let prefix = filter[..wildcard].strip_suffix('/').unwrap_or(&filter[..wildcard]);
-        let candidates = self.by_topic.range::<str, _>((
-            std::ops::Bound::Included(prefix),
-            std::ops::Bound::Unbounded,
-        ));
+        let candidates =
+            self.by_topic.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         candidates
             .take_while(|(topic, _)| topic.starts_with(prefix))
             .filter(|(name, message)| topic::matches(filter, name) && !message.is_expired(wall))

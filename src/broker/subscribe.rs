@@ -83,7 +83,8 @@ impl Broker {
     /// Adds a subscription or replaces its options. True when it is new.
     pub(crate) fn subscribe(&mut self, session: u32, filter: &str, options: Options) -> Result<bool, ReasonCode> {
         let (group, plain) = split_share(filter);
-        if filter.len() > self.limits.max_topic_bytes || topic::levels(plain).count() > self.limits.max_topic_levels {
+        if filter.len() > self.limits.max_topic_bytes || topic::levels(plain).count() > self.limits.max_topic_levels
+        {
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let max = self.limits.max_subscriptions_per_client;
