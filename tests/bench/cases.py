@@ -1,0 +1,204 @@
+"""The cases: each starts a fresh broker, puts one kind of load on it and returns figures for its rows.
+
+To add one: write a function from a `Bench` to a dictionary of figures, and list it in `CASES` with a `Row` per figure.
+"""
+
+import itertools
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from brokers import BenchError, Broker, Running
+
+LOAD_TIMEOUT = 300
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. A target is a ratio to mosquitto where one exists, else an absolute figure."""
+
+    figure: str
+    title: str
+    unit: str
+    target: str
+    target_ratio: float | None = None
+    target_value: float | None = None
+    more_is_better: bool = False
+
+    def met(self, ours: float, theirs: float | None) -> bool | None:
+        """None when there is nothing to compare with."""
+        if self.target_value is not None:
+            got, wanted = ours, self.target_value
+        elif self.target_ratio is not None and theirs:
+            got, wanted = ours / theirs, self.target_ratio
+        else:
+            return None
+        return got >= wanted if self.more_is_better else got <= wanted
+
+
+@dataclass
+class Bench:
+    """One measurement of one broker."""
+
+    broker: Broker
+    load: Path
+    directory: Path
+    quick: bool
+    serial: itertools.count = field(default_factory=itertools.count)
+
+    def start(self) -> Running:
+        return Running(self.broker, self.directory / f"{self.broker.name}-{next(self.serial)}")
+
+    def amount(self, count: int) -> int:
+        return count // 5 if self.quick else count
+
+    def drive(self, running: Running, mode: str, **options: int) -> Figures:
+        """Runs the load generator to its end; an error when anything was lost or came out of order."""
+        command = self.load_command(running, mode, options)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT, check=False)
+        if answer.returncode != 0:
+            reason = (answer.stderr or answer.stdout).strip()
+            raise BenchError(f"{running.name}: the load failed with {answer.returncode}: {reason}")
+        return json.loads(answer.stdout)
+
+    def load_command(self, running: Running, mode: str, options: dict[str, int]) -> list[str]:
+        fixed = {"broker": f"127.0.0.1:{running.port}", "broker-pid": running.process.pid}
+        pairs = [(f"--{name}", str(value)) for name, value in (fixed | options).items()]
+        return [str(self.load), mode, *itertools.chain.from_iterable(pairs)]
+
+
+Measure = Callable[[Bench], Figures]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    measure: Measure
+    rows: list[Row]
+
+
+def flow(messages: int, **options: int) -> Measure:
+    """CPU per million delivered, publishers to subscribers."""
+
+    def measure(bench: Bench) -> Figures:
+        with bench.start() as running:
+            result = bench.drive(running, "flow", messages=bench.amount(messages), **options)
+        return {"cpu": result["broker_cpu_per_million"], "load": result["load_cpu_per_million"], **result}
+
+    return measure
+
+
+def latency(bench: Bench) -> Figures:
+    with bench.start() as running:
+        return bench.drive(running, "latency", clients=1000, rate=5000, seconds=bench.amount(10))
+
+
+def idle(bench: Bench) -> Figures:
+    window = 2 if bench.quick else 5
+    with bench.start() as running:
+        time.sleep(1)
+        before = running.wakeups()
+        time.sleep(window)
+        wakeups = (running.wakeups() - before) / window
+        rss, pss = running.memory()
+    return {"rss": rss / 1e6, "pss": pss / 1e6, "wakeups": wakeups}
+
+
+def connections(bench: Bench) -> Figures:
+    clients = 1000
+    with bench.start() as running:
+        before, _ = running.memory()
+        command = bench.load_command(running, "idle", {"clients": clients})
+        # Closing its stdin, on leaving, ends the load generator.
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            if json.loads(holder.stdout.readline() or "{}").get("subscribed") != clients:
+                raise BenchError(f"{running.name} did not take {clients} connections")
+            loaded, _ = running.memory()
+            holder.communicate()
+    return {"rss": loaded / 1e6, "each": (loaded - before) / clients}
+
+
+def connects(bench: Bench) -> Figures:
+    with bench.start() as running:
+        result = bench.drive(running, "connects", clients=5000)
+    return {"rate": result["per_second"], "cpu": result["broker_cpu_per_million"], **result}
+
+
+def start(bench: Bench) -> Figures:
+    seconds = []
+    for _ in range(5):
+        with bench.start() as running:
+            seconds.append(running.start_seconds)
+    return {"start": statistics.median(seconds) * 1e3}
+
+
+def cpu(title: str, target: str, ratio: float) -> list[Row]:
+    return [Row("cpu", title, "CPU s / million", target, target_ratio=ratio)]
+
+
+CASES = [
+    Case("fan-in-0", flow(500_000), cpu("fan-in 20 to 1, QoS 0, 64 B", "0.8, 0.14x", 0.14)),
+    Case("fan-in-1", flow(300_000, qos=1, payload=256), cpu("fan-in 20 to 1, QoS 1, 256 B", "1.5, 0.13x", 0.13)),
+    Case(
+        "one-in-flight-0",
+        flow(200_000, publishers=200, window=1),
+        cpu("200 publishers, one in flight, QoS 0", "2.7, 0.45x", 0.45),
+    ),
+    Case(
+        "one-in-flight-1",
+        flow(200_000, publishers=200, window=1, qos=1, payload=256),
+        cpu("200 publishers, one in flight, QoS 1", "5, 0.4x", 0.4),
+    ),
+    Case(
+        "fan-out-20-0",
+        flow(30_000, publishers=1, subscribers=20),
+        cpu("fan-out 1 to 20, QoS 0, 64 B", "as 1 to 100", 0.17),
+    ),
+    Case(
+        "fan-out-20-1",
+        flow(30_000, publishers=1, subscribers=20, qos=1),
+        cpu("fan-out 1 to 20, QoS 1, 64 B", "as 1 to 100", 0.3),
+    ),
+    Case(
+        "fan-out-100-0",
+        flow(6_000, publishers=1, subscribers=100),
+        cpu("fan-out 1 to 100, QoS 0, 64 B", "0.7, 0.17x", 0.17),
+    ),
+    Case(
+        "fan-out-100-1",
+        flow(6_000, publishers=1, subscribers=100, qos=1),
+        cpu("fan-out 1 to 100, QoS 1, 64 B", "1.4, 0.3x", 0.3),
+    ),
+    Case("latency", latency, [Row("p99_us", "1 000 clients, 5 000 msg/s, p99", "us", "1x", target_ratio=1.0)]),
+    Case(
+        "idle",
+        idle,
+        [
+            Row("rss", "idle RSS", "MB", "6", target_value=6),
+            Row("pss", "idle PSS", "MB", "4", target_value=4),
+            Row("wakeups", "idle wake-ups", "per second", "at most 1", target_value=1),
+        ],
+    ),
+    Case(
+        "connections",
+        connections,
+        [
+            Row("rss", "RSS with 1 000 connections", "MB", "6 + 1.5", target_value=7.5),
+            Row("each", "RSS per connection", "bytes", "1500", target_value=1500),
+        ],
+    ),
+    Case(
+        "connects",
+        connects,
+        [
+            Row("rate", "connects", "per second", "40000, 0.87x", target_ratio=0.87, more_is_better=True),
+            Row("cpu", "CPU per connect", "us", "as connects", target_ratio=1.15),
+        ],
+    ),
+    Case("start", start, [Row("start", "start to first CONNACK, empty", "ms", "10", target_value=10)]),
+]
