@@ -92,6 +92,18 @@ user {user}
         return first_line([str(self.binary), "-h"])
 
 
+class Forwarder(Broker):
+    """The load generator's own bare forwarder: the floor that no broker can go below."""
+
+    name = "limit"
+
+    def configure(self, directory: Path, port: int) -> list[str]:
+        return [str(self.binary), "forward", "--broker", f"127.0.0.1:{port}"]
+
+    def version(self) -> str:
+        return "limit: mqtt-load forward"
+
+
 class Running:
     """A started broker that has accepted a client. Use it in a `with`: leaving stops it by its pid."""
 

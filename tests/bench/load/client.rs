@@ -43,10 +43,20 @@ impl ReadState {
 impl Client {
     /// Connects and queues CONNECT; nothing is sent yet.
     pub(crate) fn dial(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(broker)?;
+        let mut client = Self::over(TcpStream::connect(broker)?)?;
+        client.out = wire::connect(client_id);
+        Ok(client)
+    }
+
+    /// The other end of a connection, for the forwarder.
+    pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Self::over(stream)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        let out = wire::connect(client_id);
-        Ok(Self { stream, partial: Vec::new(), out, written: 0, watches_writable: false })
+        Ok(Self { stream, partial: Vec::new(), out: Vec::new(), written: 0, watches_writable: false })
     }
 
     /// Connects, waits for CONNACK, and leaves the socket non-blocking.
@@ -95,6 +105,20 @@ impl Client {
         buffer: &mut [u8],
         mut on_packet: impl FnMut(Packet, &mut Vec<u8>),
     ) -> io::Result<ReadState> {
+        let mut unexpected = false;
+        let state = self.read_frames(buffer, |frame, body_at, out| match wire::decode(frame, body_at) {
+            Ok(packet) => on_packet(packet, out),
+            Err(wire::Unexpected) => unexpected = true,
+        })?;
+        if unexpected { Err(io::Error::other("a packet that was not asked for")) } else { Ok(state) }
+    }
+
+    /// As [`Self::read`], with the bytes of each packet and where in them its body begins.
+    pub(crate) fn read_frames(
+        &mut self,
+        buffer: &mut [u8],
+        mut on_frame: impl FnMut(&[u8], usize, &mut Vec<u8>),
+    ) -> io::Result<ReadState> {
         let kept = self.partial.len();
         buffer[..kept].copy_from_slice(&self.partial);
         let end = match self.stream.read(&mut buffer[kept..]) {
@@ -105,18 +129,16 @@ impl Client {
             }
             Err(error) => return Err(error),
         };
-        let mut start = 0;
-        while let Some((packet, length)) =
-            wire::decode(&buffer[start..end]).map_err(|_| io::Error::other("a packet that was not asked for"))?
-        {
-            on_packet(packet, &mut self.out);
-            start += length;
+        let mut rest = &buffer[..end];
+        while let Some((body_at, length)) = wire::frame(rest).map_err(|_| io::Error::other("not MQTT"))? {
+            on_frame(&rest[..length], body_at, &mut self.out);
+            rest = &rest[length..];
         }
-        self.partial.clear();
-        self.partial.extend_from_slice(&buffer[start..end]);
-        if self.partial.len() == buffer.len() {
+        if rest.len() == buffer.len() {
             return Err(io::Error::other("a packet larger than the read buffer"));
         }
+        self.partial.clear();
+        self.partial.extend_from_slice(rest);
         Ok(ReadState::Open)
     }
 

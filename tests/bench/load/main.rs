@@ -9,6 +9,7 @@
 //! mqtt-load latency  a fixed rate over many clients: latency percentiles
 //! mqtt-load connects connections as fast as they are accepted
 //! mqtt-load idle     connections that subscribe and then wait, until stdin closes
+//! mqtt-load forward  not a load: a bare forwarder in the broker's place, the floor of what a broker costs
 //! ```
 //!
 //! Each mode prints one line of JSON. The exit code is 0 when everything arrived in order, 3 when something was lost
@@ -19,6 +20,7 @@
 mod client;
 mod connects;
 mod flow;
+mod forward;
 mod idle;
 mod latency;
 mod options;
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
         "latency" => latency::run,
         "connects" => connects::run,
         "idle" => idle::run,
-        other => return usage(&format!("unknown mode {other:?}: flow, latency, connects or idle")),
+        "forward" => forward::run,
+        other => return usage(&format!("unknown mode {other:?}: flow, latency, connects, idle or forward")),
     };
     match run(&options) {
         Ok(outcome) => {

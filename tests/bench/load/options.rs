@@ -24,7 +24,9 @@ connects:
   --clients C          connections in all                    [1000]
   --parallel K         handshakes at a time                  [50]
 idle:
-  --clients C                                                [1000]";
+  --clients C                                                [1000]
+forward:
+  --broker ADDR:PORT   where to listen, in the broker's place";
 
 /// Smallest payload: it carries the publisher, its sequence number and the time of sending.
 pub(crate) const MIN_PAYLOAD: usize = 16;

@@ -6,9 +6,12 @@ pub(crate) const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// CONNACK, no session present, accepted (section 3.2).
 pub(crate) const CONNACK_ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
 
+// Packet types, section 2.2.1.
+pub(crate) const CONNECT: u8 = 1;
 const CONNACK: u8 = 2;
-const PUBLISH: u8 = 3;
+pub(crate) const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
+pub(crate) const SUBSCRIBE: u8 = 8;
 
 /// CONNECT, section 3.1: clean session, no keep-alive, no will.
 pub(crate) fn connect(client_id: &str) -> Vec<u8> {
@@ -103,21 +106,8 @@ pub(crate) enum Packet {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unexpected;
 
-/// The first packet in `bytes` and its length, or `None` when it is not complete yet.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Packet, usize)>, Unexpected> {
-    let Some((body_at, end)) = frame(bytes)? else { return Ok(None) };
-    let body = &bytes[body_at..end];
-    let packet = match bytes[0] >> 4 {
-        PUBLISH => publish(bytes[0], body).ok_or(Unexpected)?,
-        PUBACK => Packet::PubAck,
-        CONNACK => Packet::ConnAck(*body.get(1).ok_or(Unexpected)?),
-        _ => return Err(Unexpected),
-    };
-    Ok(Some((packet, end)))
-}
-
-/// Where the body starts and ends, section 2.2.3.
-fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, Unexpected> {
+/// Where the body of the first packet in `bytes` starts and ends, section 2.2.3; `None` when it is not complete yet.
+pub(crate) fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, Unexpected> {
     let mut length = 0;
     for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
         length |= usize::from(byte & 0x7F) << (7 * index);
@@ -129,17 +119,38 @@ fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, Unexpected> {
     if bytes.len() >= 5 { Err(Unexpected) } else { Ok(None) }
 }
 
+/// The packet that is the whole of `frame`.
+pub(crate) fn decode(frame: &[u8], body_at: usize) -> Result<Packet, Unexpected> {
+    let body = &frame[body_at..];
+    match frame[0] >> 4 {
+        PUBLISH => publish(frame[0], body).ok_or(Unexpected),
+        PUBACK => Ok(Packet::PubAck),
+        CONNACK => Ok(Packet::ConnAck(*body.get(1).ok_or(Unexpected)?)),
+        _ => Err(Unexpected),
+    }
+}
+
+/// The packet identifier of a PUBLISH with QoS 1.
+pub(crate) fn publish_id(frame: &[u8], body_at: usize) -> Option<u16> {
+    split_publish(frame[0], &frame[body_at..])?.0
+}
+
 fn publish(first: u8, body: &[u8]) -> Option<Packet> {
-    let topic_len = usize::from(u16::from_be_bytes(*body.first_chunk()?));
-    let after_topic = body.get(2 + topic_len..)?;
-    let (packet_id, payload) = match first >> 1 & 0b11 {
-        0 => (None, after_topic),
-        _ => (Some(u16::from_be_bytes(*after_topic.first_chunk()?)), &after_topic[2..]),
-    };
+    let (packet_id, payload) = split_publish(first, body)?;
     let field = |from: usize| payload.get(from..from + 4)?.first_chunk().map(|chunk| u32::from_be_bytes(*chunk));
     let stamp =
         Stamp { publisher: field(0)?, seq: field(4)?, sent_ns: u64::from(field(8)?) << 32 | u64::from(field(12)?) };
     Some(Packet::Publish { packet_id, stamp })
+}
+
+/// Identifier and payload, section 3.3.
+fn split_publish(first: u8, body: &[u8]) -> Option<(Option<u16>, &[u8])> {
+    let topic_len = usize::from(u16::from_be_bytes(*body.first_chunk()?));
+    let after_topic = body.get(2 + topic_len..)?;
+    match first >> 1 & 0b11 {
+        0 => Some((None, after_topic)),
+        _ => Some((Some(u16::from_be_bytes(*after_topic.first_chunk()?)), &after_topic[2..])),
+    }
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -170,15 +181,20 @@ mod tests {
 
     const STAMP: Stamp = Stamp { publisher: 7, seq: 65_535, sent_ns: 0x0102_0304_0506_0708 };
 
+    fn whole(bytes: &[u8]) -> Result<Packet, Unexpected> {
+        let (body_at, end) = frame(bytes)?.ok_or(Unexpected)?;
+        decode(&bytes[..end], body_at)
+    }
+
     #[test]
     fn a_publish_comes_back_with_its_stamp_and_identifier() {
         for (qos, payload, packet_id) in [(0, 16, None), (1, 300, Some(1))] {
             let mut bytes = Vec::new();
             PublishTemplate::new("bench/7", qos, payload).append(&mut bytes, STAMP);
-            let expected = Packet::Publish { packet_id, stamp: STAMP };
-            assert_eq!(decode(&bytes), Ok(Some((expected, bytes.len()))));
+            assert_eq!(frame(&bytes), Ok(Some((bytes.len() - payload - 9 - 2 * usize::from(qos), bytes.len()))));
+            assert_eq!(whole(&bytes), Ok(Packet::Publish { packet_id, stamp: STAMP }));
             for end in 0..bytes.len() {
-                assert_eq!(decode(&bytes[..end]), Ok(None), "a prefix of {end} bytes is not a packet");
+                assert_eq!(frame(&bytes[..end]), Ok(None), "a prefix of {end} bytes is not a packet");
             }
         }
     }
@@ -187,13 +203,13 @@ mod tests {
     fn a_connect_is_the_bytes_of_the_standard() {
         assert_eq!(connect("ab"), [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 2, b'a', b'b']);
         assert_eq!(subscribe("t", 1), [0x82, 6, 0, 1, 0, 1, b't', 1]);
-        assert_eq!(decode(&CONNACK_ACCEPTED), Ok(Some((Packet::ConnAck(0), 4))));
-        assert_eq!(decode(&puback(9)), Ok(Some((Packet::PubAck, 4))));
+        assert_eq!(whole(&CONNACK_ACCEPTED), Ok(Packet::ConnAck(0)));
+        assert_eq!(whole(&puback(9)), Ok(Packet::PubAck));
     }
 
     #[test]
     fn a_length_without_end_is_refused() {
-        assert_eq!(decode(&[0x30, 0xFF, 0xFF, 0xFF, 0xFF]), Err(Unexpected));
-        assert_eq!(decode(&DISCONNECT), Err(Unexpected));
+        assert_eq!(frame(&[0x30, 0xFF, 0xFF, 0xFF, 0xFF]), Err(Unexpected));
+        assert_eq!(whole(&DISCONNECT), Err(Unexpected));
     }
 }
