@@ -156,7 +156,7 @@ fn long_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, DecodeError> {
         }
     }
     if bytes.len() >= 5 {
-        return Err(DecodeError::malformed("remaining length has more than four bytes [MQTT-2.1.4]"));
+        return Err(DecodeError::malformed("remaining length has more than four bytes (section 2.1.4)"));
     }
     Ok(None)
 }

@@ -72,14 +72,14 @@ property_ids! {
     0x2A SharedSubscriptionAvailable Byte
 }
 
-/// A property that a packet carries though its type must not [MQTT-2.2.2.2].
+/// A property that a packet carries though its type must not (section 2.2.2.2).
 pub(super) const MISPLACED: DecodeError =
-    DecodeError::malformed("property does not belong to this packet [MQTT-2.2.2.2]");
+    DecodeError::malformed("property does not belong to this packet (section 2.2.2.2)");
 
 impl PropertyId {
     /// Reads an identifier off the front of a block.
     pub(super) fn read(block: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::from_u8(block.u8()?).ok_or(DecodeError::malformed("property identifier is unknown [MQTT-2.2.2.2]"))
+        Self::from_u8(block.u8()?).ok_or(DecodeError::malformed("property identifier is unknown (section 2.2.2.2)"))
     }
 
     /// Steps over the value of this property.
@@ -134,7 +134,7 @@ impl Value<'_> for bool {
         match block.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(DecodeError::protocol("property is neither 0 nor 1 [MQTT-2.2.2.2]")),
+            _ => Err(DecodeError::protocol("property is neither 0 nor 1 (section 2.2.2.2)")),
         }
     }
 
@@ -149,7 +149,7 @@ impl Value<'_> for QoS {
         match block.u8()? {
             0 => Ok(Self::AtMostOnce),
             1 => Ok(Self::AtLeastOnce),
-            _ => Err(DecodeError::protocol("maximum QoS is neither 0 nor 1 [MQTT-3.2.2.3.4]")),
+            _ => Err(DecodeError::protocol("maximum QoS is neither 0 nor 1 (section 3.2.2.3.4)")),
         }
     }
 
@@ -182,7 +182,7 @@ impl Value<'_> for u16 {
     fn read(id: PropertyId, block: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match (block.u16()?, id) {
             (0, PropertyId::ReceiveMaximum) => {
-                Err(DecodeError::protocol("receive maximum is 0 [MQTT-3.1.2.11.3] [MQTT-3.2.2.3.3]"))
+                Err(DecodeError::protocol("receive maximum is 0 (section 3.1.2.11.3) (section 3.2.2.3.3)"))
             }
             (0, PropertyId::TopicAlias) => {
                 Err(DecodeError::new(ReasonCode::TopicAliasInvalid, "topic alias is 0 [MQTT-3.3.2-8]"))
@@ -201,10 +201,10 @@ impl Value<'_> for u32 {
         let value = if id.wire() == Wire::VarInt { block.varint()? } else { block.u32()? };
         match (value, id) {
             (0, PropertyId::MaximumPacketSize) => {
-                Err(DecodeError::protocol("maximum packet size is 0 [MQTT-3.1.2.11.4] [MQTT-3.2.2.3.6]"))
+                Err(DecodeError::protocol("maximum packet size is 0 (section 3.1.2.11.4) (section 3.2.2.3.6)"))
             }
             (0, PropertyId::SubscriptionId) => {
-                Err(DecodeError::protocol("subscription identifier is 0 [MQTT-3.8.2.1.2] [MQTT-3.3.2.3.8]"))
+                Err(DecodeError::protocol("subscription identifier is 0 (section 3.8.2.1.2) (section 3.3.2.3.8)"))
             }
             _ => Ok(value),
         }
@@ -495,7 +495,6 @@ macro_rules! properties {
                     match PropertyId::read(&mut block)? {
                         $(PropertyId::$id => property::set(&mut found.$field, PropertyId::$id, &mut block)?,)*
                         PropertyId::UserProperty => found.user_properties.read(start, &mut block)?,
-                        #[allow(unreachable_patterns)]
                         _ => return Err(property::MISPLACED),
                     }
                 }

@@ -5,13 +5,14 @@ use std::fmt;
 use crate::mqtt::{PacketType, QoS};
 
 macro_rules! reason_codes {
-    ($($code:literal $name:ident $text:literal [$($packet:ident)*])*) => {
+    ($($(#[$attr:meta])* $code:literal $name:ident $text:literal [$($packet:ident)*])*) => {
         /// The result of an operation, MQTT 5.0 table 2-6. Below 0x80 it succeeded.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[repr(u8)]
         pub enum ReasonCode {
             $(
                 #[doc = $text]
+                $(#[$attr])*
                 $name = $code,
             )*
         }
@@ -48,6 +49,7 @@ macro_rules! reason_codes {
 }
 
 reason_codes! {
+    #[default]
     0x00 Success "Success" [ConnAck PubAck PubRec PubRel PubComp SubAck UnsubAck Disconnect Auth]
     0x01 GrantedQoS1 "Granted QoS 1" [SubAck]
     0x02 GrantedQoS2 "Granted QoS 2" [SubAck]
@@ -91,12 +93,6 @@ reason_codes! {
     0xA0 MaximumConnectTime "Maximum connect time" [Disconnect]
     0xA1 SubscriptionIdentifiersNotSupported "Subscription Identifiers not supported" [SubAck Disconnect]
     0xA2 WildcardSubscriptionsNotSupported "Wildcard Subscriptions not supported" [SubAck Disconnect]
-}
-
-impl Default for ReasonCode {
-    fn default() -> Self {
-        Self::Success
-    }
 }
 
 impl ReasonCode {

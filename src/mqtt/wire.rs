@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
                 _ => {}
             }
         }
-        Err(DecodeError::malformed("variable byte integer has more than four bytes [MQTT-1.5.5]"))
+        Err(DecodeError::malformed("variable byte integer has more than four bytes (section 1.5.5)"))
     }
 
     /// Binary Data: two bytes of length, then the data.

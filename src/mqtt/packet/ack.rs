@@ -14,11 +14,11 @@ properties! {
 
 /// Reads a reason code that a packet of this type may carry.
 pub(super) fn reason(kind: PacketType, code: u8) -> Result<ReasonCode, DecodeError> {
-    let reason = ReasonCode::from_u8(code).ok_or(DecodeError::malformed("reason code is unknown [MQTT-2.4]"))?;
+    let reason = ReasonCode::from_u8(code).ok_or(DecodeError::malformed("reason code is unknown (section 2.4)"))?;
     if reason.belongs_to(kind) {
         Ok(reason)
     } else {
-        Err(DecodeError::protocol("reason code does not belong to this packet [MQTT-2.4]"))
+        Err(DecodeError::protocol("reason code does not belong to this packet (section 2.4)"))
     }
 }
 

@@ -34,7 +34,7 @@ impl<'a> Auth<'a> {
     /// If the frame is not exactly what the standard allows; always for 3.1 and 3.1.1, which do not have AUTH.
     pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
         if version != Version::V5 {
-            return Err(DecodeError::malformed("packet type 15 is forbidden before 5.0 [MQTT-2.2.1]"));
+            return Err(DecodeError::malformed("packet type 15 is forbidden before 5.0 (section 2.2.1)"));
         }
         frame.check_flags(version, PacketType::Auth)?;
         if frame.body.is_empty() {
@@ -45,7 +45,7 @@ impl<'a> Auth<'a> {
         let properties = AuthProperties::decode(&mut body)?;
         body.finish()?;
         if properties.authentication_method.is_none() {
-            return Err(DecodeError::protocol("AUTH lacks the authentication method [MQTT-3.15.2.2.2]"));
+            return Err(DecodeError::protocol("AUTH lacks the authentication method (section 3.15.2.2.2)"));
         }
         Ok(Self { reason, properties })
     }

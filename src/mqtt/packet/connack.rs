@@ -80,7 +80,7 @@ impl<'a> ConnAck<'a> {
             ack::reason(PacketType::ConnAck, code)?
         } else {
             ReasonCode::from_return_code(code)
-                .ok_or(DecodeError::malformed("return code of CONNACK is reserved [MQTT-3.2.2.3]"))?
+                .ok_or(DecodeError::malformed("return code of CONNACK is reserved (section 3.2.2.3)"))?
         };
         if session_present && reason != ReasonCode::Success {
             return Err(DecodeError::protocol("a refused connection has no session [MQTT-3.2.2-6]"));

@@ -132,7 +132,7 @@ impl<'a> Connect<'a> {
             Version::V31 | Version::V311 => ConnectProperties::default(),
         };
         if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
-            return Err(DecodeError::protocol("authentication data without a method [MQTT-3.1.2.11.10]"));
+            return Err(DecodeError::protocol("authentication data without a method (section 3.1.2.11.10)"));
         }
         let client_id = body.string()?;
         let will = if flags & flag::WILL != 0 { Some(read_will(version, flags, &mut body)?) } else { None };

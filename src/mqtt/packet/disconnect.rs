@@ -52,13 +52,11 @@ impl<'a> Disconnect<'a> {
         Ok(found)
     }
 
-    /// Appends the packet: in its short forms where there are no properties.
+    /// Appends the packet: in its short form if it says nothing. (There is another, without the length of no
+    /// properties, that some clients do not understand.)
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
-        let header = PacketType::Disconnect.header();
         if version != Version::V5 || *self == Self::default() {
-            out.extend_from_slice(&[header, 0]);
-        } else if self.properties == DisconnectProperties::default() {
-            out.extend_from_slice(&[header, 1, self.reason.as_u8()]);
+            out.extend_from_slice(&[PacketType::Disconnect.header(), 0]);
         } else {
             wire::put_packet(out, PacketType::Disconnect, |out| {
                 out.push(self.reason.as_u8());

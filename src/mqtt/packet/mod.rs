@@ -17,7 +17,6 @@ use crate::mqtt::{
 
 /// Any packet, borrowing from the buffer it was decoded from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Packet<'a> {
     Connect(Connect<'a>),
     ConnAck(ConnAck<'a>),
@@ -43,7 +42,7 @@ impl<'a> Packet<'a> {
     /// If it is not exactly what the standard allows.
     pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
         let Some(kind) = frame.packet_type() else {
-            return Err(DecodeError::malformed("packet type 0 is forbidden [MQTT-2.1.2]"));
+            return Err(DecodeError::malformed("packet type 0 is forbidden (section 2.1.2)"));
         };
         Ok(match kind {
             PacketType::Connect => Self::Connect(Connect::decode(frame)?),
@@ -68,7 +67,9 @@ impl<'a> Packet<'a> {
     fn bare(self, version: Version, frame: &Frame<'_>) -> Result<Self, DecodeError> {
         frame.check_flags(version, self.packet_type())?;
         if !frame.body.is_empty() {
-            return Err(DecodeError::malformed("PINGREQ or PINGRESP is not empty [MQTT-3.12.1] [MQTT-3.13.1]"));
+            return Err(DecodeError::malformed(
+                "PINGREQ or PINGRESP is not empty (section 3.12.1) (section 3.13.1)",
+            ));
         }
         Ok(self)
     }

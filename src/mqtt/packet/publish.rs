@@ -172,7 +172,7 @@ fn bad_topic(version: Version, error: TopicError, alias: Option<u16>) -> Result<
     match error {
         TopicError::Empty if version == Version::V5 && alias.is_some() => Ok(()),
         TopicError::Empty if version == Version::V5 => {
-            Err(DecodeError::protocol("topic is empty and there is no topic alias [MQTT-3.3.2.1]"))
+            Err(DecodeError::protocol("topic is empty and there is no topic alias (section 3.3.2.1)"))
         }
         TopicError::Nul => Err(DecodeError::malformed(error.text())),
         _ => Err(DecodeError::new(ReasonCode::TopicNameInvalid, error.text())),

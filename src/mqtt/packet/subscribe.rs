@@ -61,14 +61,14 @@ impl SubscribeOptions {
         }
         Ok(Self {
             qos: QoS::from_u8(byte & 0b11)
-                .ok_or(DecodeError::protocol("maximum QoS of a subscription is 3 [MQTT-3.8.3.1]"))?,
+                .ok_or(DecodeError::protocol("maximum QoS of a subscription is 3 (section 3.8.3.1)"))?,
             no_local: byte & 0b100 != 0,
             retain_as_published: byte & 0b1000 != 0,
             retain_handling: match byte >> 4 {
                 0 => RetainHandling::SendAtSubscribe,
                 1 => RetainHandling::SendIfNew,
                 2 => RetainHandling::DoNotSend,
-                _ => return Err(DecodeError::protocol("retain handling is 3 [MQTT-3.8.3.1]")),
+                _ => return Err(DecodeError::protocol("retain handling is 3 (section 3.8.3.1)")),
             },
         })
     }
