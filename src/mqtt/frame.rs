@@ -1,9 +1,9 @@
 //! The fixed header, MQTT 5.0 section 2.1: one packet is split off a stream of bytes.
 
-use crate::mqtt::{DecodeError, ReasonCode, Version};
+use crate::mqtt::{DecodeError, ReasonCode, Version, wire};
 
 /// The largest packet there can be: a fixed header of five bytes and 268 435 455 bytes.
-pub const MAX_PACKET: u32 = 5 + super::wire::MAX_VARINT;
+pub const MAX_PACKET: u32 = 5 + wire::MAX_VARINT;
 
 /// The types of packets, MQTT 5.0 section 2.1.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

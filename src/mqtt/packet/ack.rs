@@ -118,3 +118,51 @@ fn encode(
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn puback_has_three_forms_in_5_0() {
+        let ack = PubAck::new(0x1234, Success);
+        assert_packet(V5, b"\x40\x02\x12\x34", Packet::PubAck(ack));
+        let ack = PubAck::new(0x1234, NoMatchingSubscribers);
+        assert_packet(V5, b"\x40\x03\x12\x34\x10", Packet::PubAck(ack));
+        let properties =
+            ReasonProperties { reason_string: Some("no"), user_properties: [("a", "b")].as_slice().into() };
+        let ack = PubAck { pkid: 0x1234, reason: QuotaExceeded, properties };
+        let bytes = b"\x40\x10\x12\x34\x97\x0C\x1F\0\x02no\x26\0\x01a\0\x01b";
+        assert_packet(V5, bytes, Packet::PubAck(ack));
+    }
+
+    #[test]
+    fn long_forms_that_say_nothing_are_understood() {
+        for body in [&b"\0\x01"[..], b"\0\x01\0", b"\0\x01\0\0"] {
+            let bytes = packet(0x70, body);
+            let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+            assert_eq!(PubComp::decode(V5, &frame), Ok(PubComp::new(1, Success)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0x40, b"\0\0")), ProtocolError, "packet identifier 0");
+        assert_eq!(refusal(V311, &packet(0x40, b"\0")), MalformedPacket);
+        assert_eq!(refusal(V311, &packet(0x40, b"\0\x01\0")), MalformedPacket, "a reason code in 3.1.1");
+        assert_eq!(refusal(V5, &packet(0x40, b"\0\x01\x7F")), MalformedPacket, "no such code");
+        assert_eq!(refusal(V5, &packet(0x40, b"\0\x01\x92")), ProtocolError, "a code of PUBREL");
+        assert_eq!(refusal(V5, &packet(0x62, b"\0\x01\x10")), ProtocolError, "a code of PUBREC");
+        assert_eq!(refusal(V5, &packet(0x40, b"\0\x01\0\x02\x01\x01")), MalformedPacket, "a property of PUBLISH");
+        assert_eq!(refusal(V5, &packet(0x40, b"\0\x01\0\x01\x7E")), MalformedPacket, "no such property");
+        assert_eq!(refusal(V5, &packet(0x40, b"\0\x01\0\x06\x1F\0\0\x1F\0\0")), ProtocolError, "a property twice");
+        assert_eq!(
+            refusal(V5, &packet(0x40, b"\0\x01\0\x02\x1F\0\0")),
+            MalformedPacket,
+            "a property across the end"
+        );
+        assert_eq!(refusal(V5, &packet(0x40, b"\0\x01\0\0\0")), MalformedPacket, "a byte too many");
+    }
+}

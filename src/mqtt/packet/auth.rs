@@ -4,7 +4,7 @@ use crate::mqtt::property::properties;
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{DecodeError, Frame, PacketType, ReasonCode, Version};
 
-use super::ack;
+use crate::mqtt::packet::ack;
 
 properties! {
     /// AUTH properties, MQTT 5.0 section 3.15.2.2.
@@ -63,5 +63,38 @@ impl<'a> Auth<'a> {
             out.push(self.reason.as_u8());
             self.properties.put(out);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn auth_as_bytes() {
+        assert_packet(V5, b"\xF0\0", Packet::Auth(Auth::default()));
+        let properties = AuthProperties {
+            authentication_method: Some("M"),
+            authentication_data: Some(b"\xFF"),
+            ..AuthProperties::default()
+        };
+        let auth = Auth { reason: ContinueAuthentication, properties };
+        assert_packet(V5, b"\xF0\x0A\x18\x08\x15\0\x01M\x16\0\x01\xFF", Packet::Auth(auth));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V5, &packet(0xF0, b"\x18\0")), ProtocolError, "no method");
+        assert_eq!(refusal(V5, &packet(0xF0, b"\x18")), MalformedPacket, "no properties");
+        assert_eq!(refusal(V5, &packet(0xF0, b"\x87\x04\x15\0\x01M")), ProtocolError, "not a code of AUTH");
+    }
+
+    #[test]
+    fn before_5_0_there_is_no_auth_to_send() {
+        let mut out = Vec::new();
+        Auth::default().encode(V311, &mut out);
+        assert!(out.is_empty());
     }
 }

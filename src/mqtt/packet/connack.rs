@@ -4,7 +4,7 @@ use crate::mqtt::property::properties;
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{DecodeError, Frame, PacketType, QoS, ReasonCode, Version};
 
-use super::ack;
+use crate::mqtt::packet::ack;
 
 properties! {
     /// CONNACK properties, MQTT 5.0 section 3.2.2.3. What is absent has the standard's default.
@@ -104,5 +104,50 @@ impl<'a> ConnAck<'a> {
             out.extend_from_slice(&[present, self.reason.as_u8()]);
             self.properties.put(out);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn connack_as_bytes() {
+        assert_packet(V31, b"\x20\x02\0\x02", Packet::ConnAck(ConnAck::refusal(ClientIdentifierNotValid)));
+        let properties = ConnAckProperties {
+            maximum_qos: Some(QoS::AtLeastOnce),
+            retain_available: Some(false),
+            server_keep_alive: Some(60),
+            assigned_client_id: Some("x"),
+            ..ConnAckProperties::default()
+        };
+        let connack = ConnAck { session_present: true, reason: Success, properties };
+        let bytes = b"\x20\x0E\x01\0\x0B\x24\x01\x25\0\x12\0\x01x\x13\0\x3C";
+        assert_packet(V5, bytes, Packet::ConnAck(connack));
+    }
+
+    #[test]
+    fn refusals_are_put_in_the_words_of_the_version() {
+        let mut out = Vec::new();
+        ConnAck::refusal(UnsupportedProtocolVersion).encode(V311, &mut out);
+        ConnAck::refusal(UnsupportedProtocolVersion).encode(V5, &mut out);
+        assert_eq!(out, b"\x20\x02\0\x01\x20\x03\0\x84\0");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0x20, b"\x02\0")), MalformedPacket, "reserved flags");
+        assert_eq!(refusal(V311, &packet(0x20, b"\0\x06")), MalformedPacket, "reserved return code");
+        assert_eq!(refusal(V311, &packet(0x20, b"\x01\x05")), ProtocolError, "a session for the refused");
+        assert_eq!(refusal(V311, &packet(0x20, b"\0\0\0")), MalformedPacket, "a byte too many");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\0")), MalformedPacket, "no properties");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\x10\0")), ProtocolError, "a code of PUBACK");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\0\x03\x21\0\0")), ProtocolError, "receive maximum 0");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\0\x05\x27\0\0\0\0")), ProtocolError, "maximum packet size 0");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\0\x02\x24\x02")), ProtocolError, "maximum QoS 2");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\0\x02\x25\x02")), ProtocolError, "retain available 2");
+        assert_eq!(refusal(V5, &packet(0x20, b"\0\0\x04\x1F\0\x01\0")), MalformedPacket, "U+0000");
     }
 }

@@ -234,3 +234,132 @@ fn read_will<'a>(version: Version, flags: u8, body: &mut Reader<'a>) -> Result<W
     let qos = QoS::from_u8((flags & flag::WILL_QOS) >> 3).unwrap_or_default();
     Ok(Will { topic, payload: body.binary()?, qos, retain: flags & flag::WILL_RETAIN != 0, properties })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    fn least(version: Version) -> Connect<'static> {
+        Connect {
+            version,
+            clean_start: true,
+            keep_alive: 60,
+            client_id: "c",
+            will: None,
+            username: None,
+            password: None,
+            properties: ConnectProperties::default(),
+        }
+    }
+
+    #[test]
+    fn connect_as_bytes_in_each_version() {
+        assert_packet(V31, b"\x10\x0F\0\x06MQIsdp\x03\x02\0\x3C\0\x01c", Packet::Connect(least(V31)));
+        assert_packet(V311, b"\x10\x0D\0\x04MQTT\x04\x02\0\x3C\0\x01c", Packet::Connect(least(V311)));
+        assert_packet(V5, b"\x10\x0E\0\x04MQTT\x05\x02\0\x3C\0\0\x01c", Packet::Connect(least(V5)));
+        let full = Connect {
+            clean_start: false,
+            will: Some(Will {
+                topic: "w",
+                payload: b"gone",
+                qos: QoS::ExactlyOnce,
+                retain: true,
+                properties: WillProperties { will_delay: Some(5), ..WillProperties::default() },
+            }),
+            username: None,
+            password: Some(b"\xFF"),
+            properties: ConnectProperties { receive_maximum: Some(9), ..ConnectProperties::default() },
+            ..least(V5)
+        };
+        let bytes =
+            b"\x10\x23\0\x04MQTT\x05\x74\0\x3C\x03\x21\0\x09\0\x01c\x05\x18\0\0\0\x05\0\x01w\0\x04gone\0\x01\xFF";
+        assert_packet(V5, bytes, Packet::Connect(full));
+    }
+
+    /// A CONNECT of 3.1.1 with these flags and this payload.
+    fn v311(flags: u8, payload: &[u8]) -> Vec<u8> {
+        packet(0x10, &[b"\0\x04MQTT\x04", &[flags][..], b"\0\0", payload].concat())
+    }
+
+    /// A CONNECT of 5.0 with these flags and this rest.
+    fn v5(flags: u8, rest: &[u8]) -> Vec<u8> {
+        packet(0x10, &[b"\0\x04MQTT\x05", &[flags][..], b"\0\0", rest].concat())
+    }
+
+    #[test]
+    fn versions_that_are_not_supported_are_told_apart() {
+        for body in
+            [&b"\0\x04MQTT\x06"[..], b"\0\x04MQTT\x03", b"\0\x06MQIsdp\x04", b"\0\x04mqtt\x04", b"\0\x04MQTT\x84"]
+        {
+            let bytes = packet(0x10, body);
+            assert_eq!(refusal(V5, &bytes), UnsupportedProtocolVersion);
+            let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+            assert_eq!(Connect::peek_version(&frame), None);
+        }
+        let broken = v5(0x01, b"");
+        let frame = crate::mqtt::frame(&broken, 100).unwrap().unwrap();
+        assert_eq!(Connect::peek_version(&frame), Some(V5));
+        assert_eq!(refusal(V311, &broken), MalformedPacket);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &v311(0x03, b"\0\0")), MalformedPacket, "reserved flag");
+        assert_eq!(refusal(V311, &v311(0x0A, b"\0\0")), MalformedPacket, "will QoS without a will");
+        assert_eq!(refusal(V311, &v311(0x22, b"\0\0")), MalformedPacket, "will retain without a will");
+        assert_eq!(refusal(V311, &v311(0x1E, b"\0\0\0\x01w\0\0")), MalformedPacket, "will QoS 3");
+        assert_eq!(refusal(V311, &v311(0x42, b"\0\0\0\0")), MalformedPacket, "password without a user name");
+        assert_eq!(refusal(V311, &v311(0x82, b"\0\0")), MalformedPacket, "the user name does not come");
+        assert_eq!(refusal(V311, &v311(0x02, b"\0\0\0")), MalformedPacket, "a byte too many");
+        assert_eq!(refusal(V311, &v311(0x02, b"\0\x01\xFF")), MalformedPacket, "client identifier is not UTF-8");
+        assert_eq!(refusal(V311, &v311(0x06, b"\0\0\0\0\0\0")), TopicNameInvalid, "empty will topic");
+        assert_eq!(refusal(V311, &v311(0x06, b"\0\0\0\x01#\0\0")), TopicNameInvalid, "will topic with a wildcard");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x03\x21\0\0\0\0")), ProtocolError, "receive maximum 0");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x05\x27\0\0\0\0\0\0")), ProtocolError, "maximum packet size 0");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x02\x17\x02\0\0")), ProtocolError, "problem information 2");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x02\x19\x02\0\0")), ProtocolError, "response information 2");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x04\x17\x01\x17\x01\0\0")), ProtocolError, "a property twice");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x03\x16\0\0\0\0")), ProtocolError, "authentication data alone");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x05\x18\0\0\0\0\0\0")), MalformedPacket, "a property of the will");
+        assert_eq!(
+            refusal(V5, &v5(0x06, b"\0\0\0\x05\x11\0\0\0\0\0\x01w\0\0")),
+            MalformedPacket,
+            "not of the will"
+        );
+        assert_eq!(refusal(V5, &v5(0x06, b"\0\0\0\x04\x08\0\x01#\0\x01w\0\0")), ProtocolError, "response topic");
+        assert_eq!(refusal(V5, &v5(0x02, b"\x80\0\0\0")), MalformedPacket, "a length that is too long");
+    }
+
+    #[test]
+    fn an_empty_client_identifier_is_for_the_server_to_judge() {
+        let bytes = v311(0x00, b"\0\0");
+        let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+        assert_eq!(Connect::decode(&frame).map(|connect| connect.client_id), Ok(""));
+    }
+
+    #[test]
+    fn in_3_1_a_promised_user_name_may_be_missing() {
+        let bytes = packet(0x10, b"\0\x06MQIsdp\x03\xC2\0\0\0\x01c");
+        let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+        let connect = Connect::decode(&frame).unwrap();
+        assert_eq!((connect.username, connect.password), (None, None));
+    }
+
+    #[test]
+    fn forwarded_properties_of_a_will_are_those_of_its_publish() {
+        let properties = WillProperties {
+            will_delay: Some(1),
+            payload_format: Some(PayloadFormat::Utf8),
+            message_expiry: Some(2),
+            content_type: Some("t"),
+            response_topic: Some("r"),
+            correlation_data: Some(b"c"),
+            user_properties: [("a", "b")].as_slice().into(),
+        };
+        let mut wire = Vec::new();
+        properties.forwarded(&mut wire);
+        assert_eq!(wire, b"\x01\x01\x03\0\x01t\x08\0\x01r\x09\0\x01c\x26\0\x01a\0\x01b");
+    }
+}

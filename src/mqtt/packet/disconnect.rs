@@ -4,7 +4,7 @@ use crate::mqtt::property::properties;
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{DecodeError, Frame, PacketType, ReasonCode, Version};
 
-use super::ack;
+use crate::mqtt::packet::ack;
 
 properties! {
     /// DISCONNECT properties, MQTT 5.0 section 3.14.2.2.
@@ -63,5 +63,35 @@ impl<'a> Disconnect<'a> {
                 self.properties.put(out);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn disconnect_as_bytes() {
+        assert_packet(V31, b"\xE0\0", Packet::Disconnect(Disconnect::default()));
+        assert_packet(V5, b"\xE0\0", Packet::Disconnect(Disconnect::default()));
+        assert_packet(V5, b"\xE0\x02\x8E\0", Packet::Disconnect(Disconnect::new(SessionTakenOver)));
+        let properties = DisconnectProperties { session_expiry: Some(1), ..DisconnectProperties::default() };
+        let disconnect = Disconnect { reason: DisconnectWithWill, properties };
+        assert_packet(V5, b"\xE0\x07\x04\x05\x11\0\0\0\x01", Packet::Disconnect(disconnect));
+    }
+
+    #[test]
+    fn a_reason_without_properties_is_understood() {
+        let frame = crate::mqtt::frame(b"\xE0\x01\x04", 100).unwrap().unwrap();
+        assert_eq!(Disconnect::decode(V5, &frame), Ok(Disconnect::new(DisconnectWithWill)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0xE0, b"\0")), MalformedPacket, "a body in 3.1.1");
+        assert_eq!(refusal(V5, &packet(0xE0, b"\x01")), ProtocolError, "not a code of DISCONNECT");
+        assert_eq!(refusal(V5, &packet(0xE0, b"\0\x03\x21\0\x01")), MalformedPacket, "a property of CONNECT");
     }
 }

@@ -327,3 +327,111 @@ impl Start<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    fn qos0() -> Publish<'static> {
+        Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "a",
+            pkid: 0,
+            properties: PublishProperties::default(),
+            payload: b"hi",
+        }
+    }
+
+    #[test]
+    fn publish_as_bytes() {
+        assert_packet(V311, b"\x30\x05\0\x01ahi", Packet::Publish(qos0()));
+        assert_packet(V5, b"\x30\x06\0\x01a\0hi", Packet::Publish(qos0()));
+        let publish = Publish { dup: true, qos: QoS::ExactlyOnce, retain: true, pkid: 7, payload: b"", ..qos0() };
+        assert_packet(V311, b"\x3D\x05\0\x01a\0\x07", Packet::Publish(publish));
+        let ids = [1, 300];
+        let properties = PublishProperties {
+            payload_format: Some(PayloadFormat::Utf8),
+            message_expiry: Some(2),
+            topic_alias: Some(3),
+            content_type: Some("t"),
+            response_topic: Some("r"),
+            correlation_data: Some(b"c"),
+            subscription_ids: ids.as_slice().into(),
+            user_properties: [("a", "b")].as_slice().into(),
+        };
+        let bytes = b"\x30\x27\0\0\x22\x02\0\0\0\x02\x23\0\x03\x0B\x01\x0B\xAC\x02\
+            \x01\x01\x03\0\x01t\x08\0\x01r\x09\0\x01c\x26\0\x01a\0\x01bhi";
+        assert_packet(V5, bytes, Packet::Publish(Publish { topic: "", properties, ..qos0() }));
+    }
+
+    #[test]
+    fn properties_that_may_repeat_may_lie_apart() {
+        let body = b"\0\x01a\x13\x0B\x05\x26\0\x01a\0\x01b\x01\x01\x0B\x06\x26\0\x01c\0\0hi";
+        let bytes = packet(0x30, body);
+        let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+        let publish = Publish::decode(V5, &frame).unwrap();
+        assert_eq!(publish.properties.subscription_ids.iter().collect::<Vec<_>>(), [5, 6]);
+        assert_eq!(publish.properties.user_properties.iter().collect::<Vec<_>>(), [("a", "b"), ("c", "")]);
+        assert_eq!((publish.properties.payload_format, publish.payload), (Some(PayloadFormat::Utf8), &b"hi"[..]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0x36, b"\0\x01a\0\x01")), MalformedPacket, "QoS 3");
+        assert_eq!(refusal(V311, &packet(0x38, b"\0\x01a")), MalformedPacket, "DUP at QoS 0");
+        assert_eq!(refusal(V311, &packet(0x32, b"\0\x01a\0\0")), ProtocolError, "packet identifier 0");
+        assert_eq!(refusal(V311, &packet(0x32, b"\0\x01a\0")), MalformedPacket, "half a packet identifier");
+        assert_eq!(refusal(V311, &packet(0x30, b"\0\x02a")), MalformedPacket, "half a topic");
+        assert_eq!(refusal(V311, &packet(0x30, b"\0\0")), TopicNameInvalid, "empty topic");
+        assert_eq!(refusal(V311, &packet(0x30, b"\0\x01+")), TopicNameInvalid, "wildcard");
+        assert_eq!(refusal(V311, &packet(0x30, b"\0\x01\0")), MalformedPacket, "U+0000");
+        assert_eq!(refusal(V311, &packet(0x30, b"\0\x01\xFF")), MalformedPacket, "not UTF-8");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\0\0")), ProtocolError, "empty topic without an alias");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\0\x03\x23\0\0")), TopicAliasInvalid, "topic alias 0");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\x01a\x02\x0B\0")), ProtocolError, "subscription identifier 0");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\x01a\x02\x01\x02")), ProtocolError, "payload format 2");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\x01a\x04\x08\0\x01+")), ProtocolError, "response topic");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\x01a\x03\x1F\0\0")), MalformedPacket, "a property of PUBACK");
+        assert_eq!(refusal(V5, &packet(0x30, b"\0\x01a\x04\x01\0\x01\0")), ProtocolError, "a property twice");
+        assert_eq!(refusal(V5, b"\x30\x84\0\0\x01a\0"), MalformedPacket, "remaining length in two bytes");
+    }
+
+    #[test]
+    fn one_encoding_serves_many_receivers() {
+        let head = Head { qos: QoS::AtLeastOnce, topic: "a/b", payload_len: 200, ..Head::default() };
+        for version in [V311, V5] {
+            let mut once = Vec::new();
+            encode_head(version, &head, &mut once);
+            once.extend_from_slice(&[7; 200]);
+            let at = pkid_offset(&once).unwrap();
+            for pkid in [1, 0xFFFF] {
+                let mut copy = once.clone();
+                set_pkid(&mut copy, at, pkid);
+                copy[0] |= DUP;
+                let frame = crate::mqtt::frame(&copy, 1000).unwrap().unwrap();
+                let publish = Publish::decode(version, &frame).unwrap();
+                assert_eq!((publish.pkid, publish.dup, publish.payload), (pkid, true, &[7; 200][..]));
+            }
+        }
+        let mut qos0 = Vec::new();
+        encode_head(V5, &Head { topic: "a/b", ..Head::default() }, &mut qos0);
+        assert_eq!(pkid_offset(&qos0), None);
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_is_not_begun() {
+        let mut out = Vec::new();
+        let most = wire::MAX_VARINT as usize - 3;
+        encode_head(V311, &Head { topic: "a", payload_len: most, ..Head::default() }, &mut out);
+        assert_eq!(out, b"\x30\xFF\xFF\xFF\x7F\0\x01a");
+        assert!(out.capacity() < 100, "no room is made for a payload that is shared");
+        out.clear();
+        encode_head(V311, &Head { topic: "a", payload_len: most + 1, ..Head::default() }, &mut out);
+        encode_head(V311, &Head { topic: &"a".repeat(65_536), ..Head::default() }, &mut out);
+        assert_eq!(out, b"");
+    }
+}

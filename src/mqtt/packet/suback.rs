@@ -3,7 +3,7 @@
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{DecodeError, Frame, PacketType, ReasonCode, ReasonProperties, Version};
 
-use super::ack;
+use crate::mqtt::packet::ack;
 
 /// What 3.1.1 has for every failure, table 3.9.3.
 const FAILURE: u8 = 0x80;
@@ -116,4 +116,40 @@ fn codes(kind: PacketType, codes: &[u8]) -> Result<&[u8], DecodeError> {
 
 fn reasons(codes: &[u8]) -> impl Iterator<Item = ReasonCode> {
     codes.iter().filter_map(|code| ReasonCode::from_u8(*code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn suback_and_unsuback_as_bytes() {
+        let properties = ReasonProperties { reason_string: Some("x"), ..ReasonProperties::default() };
+        let suback = SubAck { pkid: 1, properties, codes: &[2, 0x8F] };
+        assert_packet(V5, b"\x90\x09\0\x01\x04\x1F\0\x01x\x02\x8F", Packet::SubAck(suback));
+        assert_eq!(suback.reasons().collect::<Vec<_>>(), [GrantedQoS2, TopicFilterInvalid]);
+        let unsuback = UnsubAck { pkid: 1, properties: ReasonProperties::default(), codes: &[0x11] };
+        assert_packet(V5, b"\xB0\x04\0\x01\0\x11", Packet::UnsubAck(unsuback));
+        assert_eq!(unsuback.reasons().collect::<Vec<_>>(), [NoSubscriptionExisted]);
+    }
+
+    #[test]
+    fn every_failure_is_0x80_before_5_0() {
+        let mut out = Vec::new();
+        SubAck { pkid: 1, properties: ReasonProperties::default(), codes: &[1, 0x97] }.encode(V311, &mut out);
+        assert_eq!(out, b"\x90\x04\0\x01\x01\x80");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0x90, b"\0\x01")), ProtocolError, "no code");
+        assert_eq!(refusal(V311, &packet(0x90, b"\0\x01\x03")), MalformedPacket, "no such code");
+        assert_eq!(refusal(V311, &packet(0x90, b"\0\x01\x87")), MalformedPacket, "a code of 5.0");
+        assert_eq!(refusal(V311, &packet(0xB0, b"\0\x01\0")), MalformedPacket, "a code of 5.0");
+        assert_eq!(refusal(V5, &packet(0xB0, b"\0\x01\0")), ProtocolError, "no code");
+        assert_eq!(refusal(V5, &packet(0xB0, b"\0\x01\0\x01")), ProtocolError, "a code of SUBACK");
+        assert_eq!(refusal(V5, &packet(0xB0, b"\0\0\0\0")), ProtocolError, "packet identifier 0");
+    }
 }

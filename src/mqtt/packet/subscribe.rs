@@ -194,3 +194,59 @@ impl fmt::Debug for Filters<'_> {
         f.debug_list().entries(*self).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn subscribe_as_bytes() {
+        let options = SubscribeOptions {
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: true,
+            retain_handling: RetainHandling::DoNotSend,
+        };
+        let list = [Subscription { filter: "a/+/#", options }];
+        let properties = SubscribeProperties { subscription_id: Some(128), ..SubscribeProperties::default() };
+        let subscribe = Subscribe { pkid: 1, properties, filters: Filters::from(&list[..]) };
+        assert_packet(V5, b"\x82\x0E\0\x01\x03\x0B\x80\x01\0\x05a/+/#\x2E", Packet::Subscribe(subscribe));
+    }
+
+    #[test]
+    fn filters_are_iterated_in_place() {
+        let bytes = packet(0x82, b"\0\x01\0\x01a\x01\0\x0A$share/g/b\x02");
+        let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+        let subscribe = Subscribe::decode(V311, &frame).unwrap();
+        let found: Vec<_> = subscribe.filters.map(|one| (one.filter, one.options.qos)).collect();
+        assert_eq!(found, [("a", QoS::AtLeastOnce), ("$share/g/b", QoS::ExactlyOnce)]);
+        assert_eq!(subscribe.filters.count(), 2, "a cursor is copied, not used up");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\x01")), ProtocolError, "no filter");
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\0\0\x01a\0")), ProtocolError, "packet identifier 0");
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\x01\0\x01a")), MalformedPacket, "no options");
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\x01\0\x01a\x03")), ProtocolError, "QoS 3");
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\x01\0\x01a\x04")), MalformedPacket, "an option of 5.0");
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\x01\0\x04a/#b\0")), TopicFilterInvalid);
+        assert_eq!(refusal(V311, &packet(0x82, b"\0\x01\0\x01\0\0")), MalformedPacket, "U+0000");
+        assert_eq!(refusal(V5, &packet(0x82, b"\0\x01\0\0\x01a\x40")), MalformedPacket, "reserved bit");
+        assert_eq!(refusal(V5, &packet(0x82, b"\0\x01\0\0\x01a\x30")), ProtocolError, "retain handling 3");
+        assert_eq!(refusal(V5, &packet(0x82, b"\0\x01\0\0\x0A$share/g/b\x04")), ProtocolError, "no local, shared");
+        assert_eq!(
+            refusal(V5, &packet(0x82, b"\0\x01\0\0\x08$share/g\0")),
+            TopicFilterInvalid,
+            "a share of nothing"
+        );
+        assert_eq!(refusal(V5, &packet(0x82, b"\0\x01\x02\x0B\0\0\x01a\0")), ProtocolError, "identifier 0");
+        assert_eq!(
+            refusal(V5, &packet(0x82, b"\0\x01\x04\x0B\x01\x0B\x02\0\x01a\0")),
+            ProtocolError,
+            "two identifiers"
+        );
+    }
+}

@@ -1,11 +1,33 @@
-//! Every packet, every version.
+//! What the tests of all packets share, and the packets of 3.1.1.
 
 use crate::mqtt::*;
 
+/// A packet with this first byte and this body, which is short.
+pub(super) fn packet(header: u8, body: &[u8]) -> Vec<u8> {
+    [&[header, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
 fn decode(version: Version, bytes: &[u8]) -> Result<Packet<'_>, DecodeError> {
     let frame = frame(bytes, MAX_PACKET)?.expect("a complete packet");
-    assert_eq!(frame.raw.len(), bytes.len());
+    assert_eq!(frame.raw.len(), bytes.len(), "one packet");
     Packet::decode(version, &frame)
+}
+
+/// These bytes mean this packet, and this packet is encoded as these bytes.
+pub(super) fn assert_packet(version: Version, bytes: &[u8], packet: Packet<'_>) {
+    assert_eq!(decode(version, bytes), Ok(packet));
+    let mut out = Vec::new();
+    packet.encode(version, &mut out);
+    assert_eq!(out, bytes, "{packet:?}");
+}
+
+/// Why these bytes are refused.
+#[track_caller]
+pub(super) fn refusal(version: Version, bytes: &[u8]) -> ReasonCode {
+    match decode(version, bytes) {
+        Err(error) => error.reason(),
+        Ok(packet) => panic!("not refused: {packet:?}"),
+    }
 }
 
 #[test]
@@ -87,9 +109,40 @@ fn packets_of_3_1_1_are_as_the_standard_shows() {
             }),
         ),
     ] {
-        assert_eq!(decode(Version::V311, bytes), Ok(packet));
-        let mut out = Vec::new();
-        packet.encode(Version::V311, &mut out);
-        assert_eq!(out, bytes, "{packet:?}");
+        assert_packet(Version::V311, bytes, packet);
+    }
+}
+
+#[test]
+fn reserved_flags_of_the_fixed_header_are_refused() {
+    for kind in [1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] {
+        let right = if matches!(kind, 6 | 8 | 10) { 0b0010 } else { 0 };
+        for flags in (0..16).filter(|flags| *flags != right) {
+            let connect = b"\0\x04MQTT\x05\x02\0\0\0\0\0";
+            let bytes = packet(kind << 4 | flags, if kind == 1 { connect } else { b"\0\x01" });
+            assert_eq!(refusal(Version::V5, &bytes), ReasonCode::MalformedPacket, "{bytes:x?}");
+        }
+    }
+}
+
+#[test]
+fn dup_on_a_repeated_request_is_taken_from_3_1_only() {
+    assert!(decode(Version::V31, b"\x6A\x02\0\x01").is_ok());
+    assert!(decode(Version::V31, b"\x8A\x06\0\x01\0\x01a\0").is_ok());
+    assert!(decode(Version::V31, b"\x48\x02\0\x01").is_err());
+    assert!(decode(Version::V311, b"\x6A\x02\0\x01").is_err());
+}
+
+#[test]
+fn packet_type_0_and_auth_before_5_0_are_refused() {
+    assert_eq!(refusal(Version::V5, b"\0\0"), ReasonCode::MalformedPacket);
+    assert_eq!(refusal(Version::V311, b"\xF0\0"), ReasonCode::MalformedPacket);
+}
+
+#[test]
+fn pings_have_no_body() {
+    for version in [Version::V31, Version::V311, Version::V5] {
+        assert_eq!(refusal(version, b"\xC0\x01\0"), ReasonCode::MalformedPacket);
+        assert_eq!(refusal(version, b"\xD0\x01\0"), ReasonCode::MalformedPacket);
     }
 }

@@ -6,7 +6,7 @@ use crate::mqtt::property::properties;
 use crate::mqtt::wire::{self, Reader};
 use crate::mqtt::{DecodeError, Frame, PacketType, Version};
 
-use super::subscribe;
+use crate::mqtt::packet::subscribe;
 
 properties! {
     /// UNSUBSCRIBE properties, MQTT 5.0 section 3.10.2.1.
@@ -105,5 +105,34 @@ impl Eq for UnsubscribeFilters<'_> {}
 impl fmt::Debug for UnsubscribeFilters<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(*self).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::packet::tests::{assert_packet, packet, refusal};
+    use crate::mqtt::{Packet, ReasonCode::*, Version::*};
+
+    #[test]
+    fn unsubscribe_as_bytes() {
+        let properties = UnsubscribeProperties { user_properties: [("a", "b")].as_slice().into() };
+        let filters = UnsubscribeFilters::from(&["#", "$share/g/+"][..]);
+        let bytes = b"\xA2\x19\0\x01\x07\x26\0\x01a\0\x01b\0\x01#\0\x0A$share/g/+";
+        assert_packet(V5, bytes, Packet::Unsubscribe(Unsubscribe { pkid: 1, properties, filters }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(refusal(V311, &packet(0xA2, b"\0\x01")), ProtocolError, "no filter");
+        assert_eq!(refusal(V311, &packet(0xA2, b"\0\0\0\x01a")), ProtocolError, "packet identifier 0");
+        assert_eq!(refusal(V311, &packet(0xA2, b"\0\x01\0\0")), TopicFilterInvalid, "an empty filter");
+        assert_eq!(refusal(V311, &packet(0xA2, b"\0\x01\0\x02a#")), TopicFilterInvalid);
+        assert_eq!(refusal(V311, &packet(0xA2, b"\0\x01\0\x01a\0")), MalformedPacket, "half a length");
+        assert_eq!(
+            refusal(V5, &packet(0xA2, b"\0\x01\x02\x0B\x01\0\x01a")),
+            MalformedPacket,
+            "a property of SUBSCRIBE"
+        );
     }
 }
