@@ -12,6 +12,7 @@ mod outbox;
 mod packet;
 mod property;
 mod reason;
+mod repeated;
 pub mod topic;
 mod wire;
 
@@ -31,8 +32,9 @@ pub use packet::subscribe::{
     Filters, RetainHandling, Subscribe, SubscribeOptions, SubscribeProperties, Subscription,
 };
 pub use packet::unsubscribe::{Unsubscribe, UnsubscribeFilters, UnsubscribeProperties};
-pub use property::{PayloadFormat, SubscriptionIds, SubscriptionIdsIter, UserProperties, UserPropertiesIter};
+pub use property::PayloadFormat;
 pub use reason::ReasonCode;
+pub use repeated::{SubscriptionIds, SubscriptionIdsIter, UserProperties, UserPropertiesIter};
 pub use topic::TopicError;
 
 /// A byte stream (TCP, TLS, WebSocket, Unix socket), accepted or dialled. The shell gives out the numbers and uses

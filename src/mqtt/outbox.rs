@@ -9,6 +9,9 @@ use crate::mqtt::Message;
 /// A payload this long is shared with the message instead of copied.
 const SHARE_FROM: usize = 2048;
 
+/// Less than this is not worth moving what follows it.
+const TRIM_FROM: usize = 4096;
+
 #[derive(Debug)]
 enum Piece {
     Owned(Vec<u8>),
@@ -25,11 +28,15 @@ impl Piece {
 }
 
 /// Bytes on their way to one connection. The core appends; the shell writes [`Outbox::slices`] and calls
-/// [`Outbox::consume`] with what the socket took. An empty outbox owns no memory.
+/// [`Outbox::consume`] with what the socket took. An empty outbox owns no memory; one that is never quite empty
+/// owns at most twice what is not yet written, and a little.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    pieces: VecDeque<Piece>,
-    /// Bytes of the first piece that are already written.
+    /// What goes first. Most turns need no more than this one buffer.
+    head: Vec<u8>,
+    /// What follows, from the first shared payload on.
+    rest: VecDeque<Piece>,
+    /// Bytes of the first piece (`head`, or if that is empty the front of `rest`) that are already written.
     written: usize,
     len: usize,
 }
@@ -37,22 +44,25 @@ pub struct Outbox {
 impl Outbox {
     /// Bytes not yet written.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether all is written.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The buffer to encode at the end of; report growth with [`Outbox::put`] instead where bytes are at hand.
+    /// The buffer to encode at the end of.
     fn tail(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.pieces.back(), Some(Piece::Owned(_))) {
-            self.pieces.push_back(Piece::Owned(Vec::new()));
+        if self.rest.is_empty() {
+            return &mut self.head;
         }
-        match self.pieces.back_mut() {
+        if !matches!(self.rest.back(), Some(Piece::Owned(_))) {
+            self.rest.push_back(Piece::Owned(Vec::new()));
+        }
+        match self.rest.back_mut() {
             Some(Piece::Owned(tail)) => tail,
             _ => unreachable!("an owned piece was just pushed"),
         }
@@ -78,17 +88,18 @@ impl Outbox {
         if message.payload().len() < SHARE_FROM {
             self.put(message.payload());
         } else {
-            self.pieces.push_back(Piece::Payload(Arc::clone(message)));
+            self.rest.push_back(Piece::Payload(Arc::clone(message)));
             self.len += message.payload().len();
         }
     }
 
     /// Fills `slices` with the next bytes to write and says how many it filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let head = (!self.head.is_empty()).then_some(self.head.as_slice());
+        let pieces = head.into_iter().chain(self.rest.iter().map(Piece::bytes));
         let mut filled = 0;
-        for (slot, (i, piece)) in slices.iter_mut().zip(self.pieces.iter().enumerate()) {
-            let bytes = piece.bytes();
-            *slot = IoSlice::new(if i == 0 { &bytes[self.written..] } else { bytes });
+        for (slot, bytes) in slices.iter_mut().zip(pieces) {
+            *slot = IoSlice::new(if filled == 0 { &bytes[self.written..] } else { bytes });
             filled += 1;
         }
         filled
@@ -98,20 +109,39 @@ impl Outbox {
     ///
     /// # Panics
     /// If `count` is more than [`Outbox::len`].
-    pub fn consume(&mut self, mut count: usize) {
+    pub fn consume(&mut self, count: usize) {
         assert!(count <= self.len, "consumed more than was queued");
         self.len -= count;
-        while let Some(piece) = self.pieces.front() {
-            let left = piece.bytes().len() - self.written;
-            if count < left {
-                self.written += count;
+        if self.len == 0 {
+            *self = Self::default();
+            return;
+        }
+        self.written += count;
+        if self.written < self.head.len() {
+            trim(&mut self.head, &mut self.written);
+            return;
+        }
+        self.written -= self.head.len();
+        self.head = Vec::new();
+        while let Some(piece) = self.rest.front_mut() {
+            if self.written < piece.bytes().len() {
+                if let Piece::Owned(bytes) = piece {
+                    trim(bytes, &mut self.written);
+                }
                 return;
             }
-            count -= left;
-            self.written = 0;
-            self.pieces.pop_front();
+            self.written -= piece.bytes().len();
+            self.rest.pop_front();
         }
-        self.pieces = VecDeque::new();
+    }
+}
+
+/// Gives back the room of what is written, when that is more than half: so no more is moved than was written.
+fn trim(bytes: &mut Vec<u8>, written: &mut usize) {
+    if *written >= TRIM_FROM && *written > bytes.len() / 2 {
+        bytes.drain(..*written);
+        bytes.shrink_to(bytes.len() * 2);
+        *written = 0;
     }
 }
 
@@ -154,5 +184,18 @@ mod tests {
             let out = drain(&mut outbox, step);
             assert_eq!(out, [b"abc".as_slice(), &[7; SHARE_FROM], b"def"].concat());
         }
+    }
+    #[test]
+    fn an_outbox_that_is_never_empty_does_not_grow() {
+        let mut outbox = Outbox::default();
+        outbox.put(&[1; 10_000]);
+        for _ in 0..1000 {
+            outbox.put(&[2; 1000]);
+            outbox.consume(1000);
+        }
+        assert_eq!(outbox.len(), 10_000);
+        assert!(outbox.head.capacity() < 100_000, "{}", outbox.head.capacity());
+        outbox.consume(10_000);
+        assert_eq!(outbox.head.capacity(), 0);
     }
 }

@@ -158,7 +158,7 @@ impl<'a> Publish<'a> {
             payload_len: self.payload.len(),
         };
         if start.put(out, self.payload.len()) {
-            if version == Version::V5 {
+            if properties_len > 0 {
                 self.properties.put(out);
             }
             out.extend_from_slice(self.payload);
@@ -244,7 +244,8 @@ impl Head<'_> {
 /// Nothing is appended if no remaining length can tell the packet's length: check [`Head::packet_len`] before.
 #[inline]
 pub fn encode_head(version: Version, head: &Head<'_>, out: &mut Vec<u8>) {
-    if head.start(version).put(out, 0) && version == Version::V5 {
+    let start = head.start(version);
+    if start.put(out, 0) && start.properties_len > 0 {
         property::put(&head.message_expiry, PropertyId::MessageExpiry, out);
         property::put(&head.topic_alias, PropertyId::TopicAlias, out);
         SubscriptionIds::from(head.subscription_ids).put(out);
