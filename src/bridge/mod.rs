@@ -1,1 +1,3 @@
 //! bridge
+
+pub mod rule;

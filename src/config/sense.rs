@@ -9,6 +9,7 @@ use crate::config::schema::{
     Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
 };
 use crate::config::value::show_size;
+use crate::mqtt::topic;
 use crate::time::Duration;
 
 /// All that is wrong with `config`, or will surprise. `map` tells what the file says and what is a default.
@@ -41,9 +42,11 @@ fn template(path: &str, text: &str, topic: bool, found: &mut Vec<Finding>) {
         let message = format!("{text:?} has braces other than {GATEWAY}");
         found.push(Finding::error(path, message, format!("only {GATEWAY} is filled in here")));
     }
-    if topic && text.contains(['+', '#']) {
-        let message = format!("{text:?} is no topic name: it has wildcards");
-        found.push(Finding::error(path, message, "name one topic, without `+` and `#`"));
+    if topic
+        && !text.is_empty()
+        && let Err(error) = topic::check_name(text)
+    {
+        found.push(Finding::error(path, format!("{text:?}: {error}"), "name one topic, without `+` and `#`"));
     }
 }
 

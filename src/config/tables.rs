@@ -9,7 +9,7 @@ use crate::config::schema::{
 };
 use crate::config::url::url;
 use crate::config::value::{Parsed, Wrong, address, boolean, bytes, choice, duration, integer, name, path, string};
-use crate::mqtt::QoS;
+use crate::mqtt::{QoS, topic};
 use crate::time::Duration;
 use toml::de::DeValue;
 
@@ -168,13 +168,10 @@ fn predefined_id(value: &DeValue<'_>) -> Parsed<u16> {
 }
 
 fn topic_name(topic: &str) -> Parsed<()> {
-    match topic.find(['+', '#', '\0']) {
-        None if !topic.is_empty() => Ok(()),
-        _ => Err(Wrong::new(
-            format!("{topic:?} is not a topic name"),
-            "write the whole topic in quotes, without wildcards: \"a/b\" = 1",
-        )),
-    }
+    topic::check_name(topic).map_err(|error| {
+        let help = "write the whole topic in quotes, without wildcards: \"a/b\" = 1";
+        Wrong::new(format!("{topic:?}: {error}"), help)
+    })
 }
 
 #[derive(Clone, Copy)]

@@ -220,7 +220,7 @@ fn mistakes_of_an_upstream_are_told_too() {
         ("version = \"3.1.1\"\npassword_file = \"p\"", (5, 17), "add `username`"),
         ("tls = { cert = \"c\" }", (4, 16), "add `key`"),
         ("tls = { insecure = true }", (4, 9), "keys of `[upstream.tls]`: ca, cert, key, server_name"),
-        ("status_topic = \"a/+\"", (4, 16), "wildcards"),
+        ("status_topic = \"a/+\"", (4, 16), "without `+`"),
         ("password = \"secret\"", (4, 1), "did you mean `password_file`?"),
     ];
     for (keys, place, remedy) in cases {

@@ -1,0 +1,89 @@
+//! Rules of a bridge: which topics go to the upstream or come from it, and under which names.
+//!
+//! A filter is an MQTT topic filter whose wildcards may have names; the new topic is made of them. A rule is proved
+//! when it is compiled, at configuration time: its names bind, the new topic is legal whatever the message's topic is,
+//! and (in [`check`]) no two rules of an upstream play ball with each other.
+
+mod check;
+mod mapping;
+mod pattern;
+mod shape;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use check::check;
+pub use mapping::{Mapping, Unmapped};
+
+use crate::config::{Direction, Rule};
+
+/// A rule, ready for use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledRule {
+    /// From local topics to the upstream's, when the rule's direction is out or both.
+    pub outward: Option<Mapping>,
+    /// From the upstream's topics to local ones, when the rule's direction is in or both. Its filter is what to
+    /// subscribe to at the upstream.
+    pub inward: Option<Mapping>,
+}
+
+impl CompiledRule {
+    /// Compiles a rule of a configuration in which `{gateway}` was filled in.
+    ///
+    /// # Errors
+    /// When the rule cannot work, with the key that is wrong.
+    pub fn new(rule: &Rule) -> Result<Self, RuleError> {
+        let mapping = Mapping::compile(&rule.filter, &rule.remap, &rule.exclude)?;
+        Ok(match rule.direction {
+            Direction::Out => Self { outward: Some(mapping), inward: None },
+            Direction::In => Self { outward: None, inward: Some(mapping) },
+            Direction::Both => Self { inward: Some(mapping.reverse()?), outward: Some(mapping) },
+        })
+    }
+}
+
+/// The key of a rule that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `filter`
+    Filter,
+    /// `remap`
+    Remap,
+    /// The exclude at this position.
+    Exclude(usize),
+}
+
+/// Why a rule cannot work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleError {
+    /// Where.
+    pub part: Part,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl RuleError {
+    fn new(part: Part, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { part, message: message.into(), help: help.into() }
+    }
+
+    /// The path of the key, in the rule that has the path `rule`.
+    #[must_use]
+    pub fn path(&self, rule: &str) -> String {
+        match self.part {
+            Part::Filter => format!("{rule}.filter"),
+            Part::Remap => format!("{rule}.remap"),
+            Part::Exclude(i) => format!("{rule}.exclude[{i}]"),
+        }
+    }
+}
+
+impl std::fmt::Display for RuleError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RuleError {}
