@@ -1,1 +1,16 @@
-fn main() {}
+//! Arguments to a subcommand, error to an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use moteway::cli;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,1 +1,117 @@
-//! cli
+//! The command line: a module for each subcommand. Results go to standard output, what is wrong to standard error.
+
+mod check;
+mod config;
+mod load;
+mod route;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Diagnostics, ReadError};
+
+pub use load::{Loaded, load};
+
+/// Where the configuration lies when nothing else is said.
+pub const DEFAULT_CONFIG: &str = "/etc/moteway/moteway.toml";
+
+/// Edge gateway: MQTT broker, MQTT-SN gateway, store-and-forward bridge.
+#[derive(Debug, Parser)]
+#[command(
+    name = "moteway",
+    version,
+    after_help = "Exit codes: 0 good, 1 failed, 2 wrong arguments, 78 bad configuration."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look for mistakes in a configuration, and say how to mend them
+    Check(check::Args),
+    /// Say what becomes of a message, without sending one
+    Route(route::Args),
+    /// Print configurations
+    Config(config::Args),
+}
+
+/// `--config FILE`
+#[derive(Debug, clap::Args)]
+pub struct ConfigFile {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// When it failed; the failure says what to print and how to exit.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Check(args) => check::run(&args),
+        Command::Route(args) => route::run(&args),
+        Command::Config(args) => config::run(&args),
+    }
+}
+
+/// Why a subcommand failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is wrong: starting again will not help. Shown with lines and remedies.
+    BadConfig(Diagnostics),
+    /// The configuration cannot be read.
+    NoConfig(ReadError),
+    /// The box has no name to put in place of `{gateway}`.
+    NoIdentity,
+    /// All else, in one line.
+    Failed(String),
+}
+
+impl Failure {
+    /// 78 is `EX_CONFIG`: the unit file tells systemd not to start again after it.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::BadConfig(_) | Self::NoConfig(_) | Self::NoIdentity => ExitCode::from(78),
+            Self::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadConfig(diagnostics) => f.write_str(diagnostics.to_string().trim_end()),
+            Self::NoConfig(error) => write!(f, "moteway: {error}"),
+            Self::NoIdentity => {
+                f.write_str("moteway: this box has no machine id (/etc/machine-id): set `name` in [gateway]")
+            }
+            Self::Failed(reason) => write!(f, "moteway: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Writes a result. A reader that has seen enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `1 rule`, `2 rules`
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -57,7 +57,7 @@ impl Finding {
     }
 }
 
-/// All diagnostics of one file, in the order of the text. Its `Display` shows each with its line and a caret.
+/// All diagnostics of one file: errors, then warnings, each in the order of the text. Its `Display` shows each with its line and a caret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
     file: String,
@@ -65,18 +65,22 @@ pub struct Diagnostics {
     list: Vec<Diagnostic>,
 }
 
+fn sort(list: &mut [Diagnostic]) {
+    list.sort_by_key(|diagnostic| (diagnostic.severity, diagnostic.span.start));
+}
+
 impl Diagnostics {
     pub(super) fn new(file: String, text: Arc<str>, mut list: Vec<Diagnostic>) -> Self {
-        list.sort_by_key(|diagnostic| diagnostic.span.start);
+        sort(&mut list);
         Self { file, text, list }
     }
 
     pub(super) fn extend(&mut self, more: impl IntoIterator<Item = Diagnostic>) {
         self.list.extend(more);
-        self.list.sort_by_key(|diagnostic| diagnostic.span.start);
+        sort(&mut self.list);
     }
 
-    /// In the order of the text.
+    /// Errors, then warnings.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }

@@ -23,6 +23,8 @@ pub struct Document {
     map: SourceMap,
     draft: Config,
     diagnostics: Diagnostics,
+    /// Not TOML: what the parser made of it is a guess, and would only invent mistakes.
+    torn: bool,
 }
 
 impl Document {
@@ -32,7 +34,6 @@ impl Document {
         let source: Arc<str> = text.into();
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut list: Vec<Diagnostic> = errors.iter().map(syntax_error).collect();
-        // What a parser makes of a torn file is a guess: it only serves to find more errors, not to invent them.
         let torn = !list.is_empty();
         let root = root.into_inner();
         let map = SourceMap::of(&root);
@@ -40,10 +41,9 @@ impl Document {
         if !torn {
             list.extend(found);
         }
-        let mut document = Self { map, draft, diagnostics: Diagnostics::new(file.to_owned(), source, list) };
-        if !torn {
-            document.report(sense::check(&document.draft, &document.map));
-        }
+        let diagnostics = Diagnostics::new(file.to_owned(), source, list);
+        let mut document = Self { map, draft, diagnostics, torn };
+        document.report(sense::check(&document.draft, &document.map));
         document
     }
 
@@ -73,8 +73,11 @@ impl Document {
     }
 
     /// Adds what a check found on the draft. An error at a place that has one already is a consequence of it and
-    /// left out.
+    /// left out, and so is all about a file that is not TOML.
     pub fn report(&mut self, findings: Vec<Finding>) {
+        if self.torn {
+            return;
+        }
         let wrong: Vec<Range<usize>> = self
             .diagnostics
             .iter()

@@ -12,6 +12,8 @@ use crate::config::value::{Parsed, Wrong, nearest, show};
 
 /// More tables of one kind (listeners, links, upstreams, rules) than this are refused.
 const MAX_TABLES: usize = 1000;
+/// No more unknown keys of one table are told.
+const MAX_UNKNOWN: usize = 100;
 
 /// A table of the file, or one that is not there and so holds only defaults.
 pub(super) struct Section<'r> {
@@ -229,11 +231,11 @@ impl<'r> Section<'r> {
     }
 
     fn finish(mut self) -> Vec<Diagnostic> {
-        for (key, _) in self.table.into_iter().flatten() {
+        let unknown =
+            self.table.into_iter().flatten().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()));
+        let unknown: Vec<_> = unknown.take(MAX_UNKNOWN).collect();
+        for (key, _) in unknown {
             let name = key.get_ref().as_ref();
-            if self.known.contains(&name) {
-                continue;
-            }
             let help = match nearest(name, self.known.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("keys of {}: {}", self.title, self.known.join(", ")),

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use toml::de::DeValue;
+
 use crate::config::reader::Section;
 use crate::config::schema::{
     Broker, ClientTls, Config, Direction, Durability, Framing, Gateway, Link, LinkKind, Listener, Log, LogFormat,
@@ -11,7 +13,6 @@ use crate::config::url::url;
 use crate::config::value::{Parsed, Wrong, address, boolean, bytes, choice, duration, integer, name, path, string};
 use crate::mqtt::{QoS, topic};
 use crate::time::Duration;
-use toml::de::DeValue;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

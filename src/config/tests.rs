@@ -269,8 +269,19 @@ fn what_is_not_toml_is_told_with_its_place() {
     assert_eq!(only("[store]\nmax_bytes = 64MiB\n").0, 2);
     assert!(only("[store]\nmax_bytes = 64MiB\n").2.contains("double quotes"));
     assert_eq!(only("[log]\n[log]\n").0, 2);
+    let mut torn = Document::parse("t.toml", "[[upstream]]\nname = \"a\" ; x\n");
+    torn.report(vec![Finding::error("upstream[0].url", "a guess", "")]);
+    assert_eq!(torn.diagnostics().iter().count(), 1, "{}", torn.diagnostics());
     assert!(Config::parse("a = [").is_err());
     assert!(Config::parse(&"a.".repeat(50_000)).is_err());
+}
+
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems_are_read() {
+    let text = "\u{feff}[log]\r\nlevel = \"warn\"\r\n";
+    assert_eq!(Config::parse(text).map(|config| config.log.level), Ok(LogLevel::Warn));
+    let (line, column, _) = only("\u{feff}[log]\r\nlevel = 1\r\n");
+    assert_eq!((line, column), (2, 9));
 }
 
 #[test]
@@ -312,7 +323,7 @@ fn a_finding_points_at_its_key_or_at_the_table_that_lacks_it() {
     ]);
     let all = document.diagnostics();
     let found: Vec<_> = all.iter().map(|d| (d.message.as_str(), all.position(d))).collect();
-    assert_eq!(found, [("x", (1, 1)), ("r", (5, 1)), ("f", (7, 10))]);
+    assert_eq!(found, [("x", (1, 1)), ("f", (7, 10)), ("r", (5, 1))]);
     assert_eq!(document.finish().unwrap_err().count(Severity::Warning), 1);
 }
 

@@ -128,13 +128,13 @@ impl Template {
 
 fn segment(level: &str, names: &[Name]) -> Result<Segment, RuleError> {
     let wrong = |message: String, help: &str| RuleError { part: Part::Remap, message, help: help.to_owned() };
-    let text = |text: &str| match text {
+    let literal = |text: &str| match text {
         _ if text.contains(['+', '#']) => Err(wrong(
             format!("`{level}`: a wildcard does not say what to write here"),
             "give the wildcard of the filter a name, {name} or {name#}, and write {name} here",
         )),
         _ if text.contains('\0') => Err(wrong("a topic has no null character".to_owned(), "take it out")),
-        _ => Ok(Piece::Text(text.into())),
+        _ => Ok(Box::<str>::from(text)),
     };
     let mut pieces = Vec::new();
     let mut left = level;
@@ -143,7 +143,7 @@ fn segment(level: &str, names: &[Name]) -> Result<Segment, RuleError> {
             return Err(wrong(format!("a brace in `{level}` has no partner"), "write {name}"));
         };
         if open > 0 {
-            pieces.push(text(&left[..open])?);
+            pieces.push(Piece::Text(literal(&left[..open])?));
         }
         let name = lookup(inner, names)?;
         if names[usize::from(name)].many {
@@ -158,15 +158,13 @@ fn segment(level: &str, names: &[Name]) -> Result<Segment, RuleError> {
         pieces.push(Piece::Name(name));
         left = after;
     }
-    let end = text(left)?;
-    Ok(match end {
-        Piece::Text(all) if pieces.is_empty() => Segment::Fixed(all),
-        _ if left.is_empty() => Segment::Level(pieces),
-        end => {
-            pieces.push(end);
-            Segment::Level(pieces)
-        }
-    })
+    if pieces.is_empty() {
+        return Ok(Segment::Fixed(literal(left)?));
+    }
+    if !left.is_empty() {
+        pieces.push(Piece::Text(literal(left)?));
+    }
+    Ok(Segment::Level(pieces))
 }
 
 fn lookup(inner: &str, names: &[Name]) -> Result<u8, RuleError> {

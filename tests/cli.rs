@@ -1,0 +1,279 @@
+//! The built binary, seen from a shell: what it prints and how it exits.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn moteway(args: &[&str]) -> Ran {
+    let Output { status, stdout, stderr } =
+        Command::new(env!("CARGO_BIN_EXE_moteway")).args(args).output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+/// A directory with one configuration in it.
+struct File {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("moteway.toml");
+        std::fs::write(&path, text).expect("the file is written");
+        Self { _dir: dir, path }
+    }
+
+    fn path(&self) -> &str {
+        self.path.to_str().expect("the path is UTF-8")
+    }
+}
+
+/// With a name, so that the machine id of the test machine plays no part.
+fn bridged(rules: &str) -> String {
+    format!(
+        "[gateway]\nname = \"box-7\"\n[[upstream]]\nname = \"cloud\"\nurl = \"mqtts://cloud.example\"\n{}",
+        rules.trim_start()
+    )
+}
+
+const TELEMETRY: &str = r#"
+[[upstream.rule]]
+name = "telemetry"
+filter = "site/{room}/{rest#}"
+remap = "fleet/{gateway}/{room}/{rest}"
+exclude = ["site/+/debug/#"]
+qos = 1
+retain = "strip"
+ttl = "7d"
+[[upstream.rule]]
+name = "commands"
+direction = "in"
+filter = "fleet/{gateway}/cmd/{rest#}"
+remap = "cmd/{rest}"
+"#;
+
+#[test]
+fn check_says_what_a_good_file_holds() {
+    let file = File::new(&bridged(TELEMETRY));
+    let ran = moteway(&["check", file.path()]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert_eq!(ran.out, format!("{}: ok, 1 listener, 0 links, 1 upstream, 2 rules\n", file.path()));
+}
+
+#[test]
+fn check_counts_warnings_and_still_says_ok() {
+    let file = File::new("[gateway]\nname = \"b\"\n[[listener]]\nname = \"a\"\nbind = \"0.0.0.0:1883\"\n");
+    let ran = moteway(&["check", file.path()]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.out.ends_with(": ok, 1 listener, 0 links, 0 upstreams, 0 rules; 1 warning\n"), "{}", ran.out);
+    assert!(
+        ran.err.starts_with("warning: listener `a` lets nobody in") && ran.err.contains("allow_anonymous = true"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn the_shipped_default_and_every_example_are_good() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let examples = std::fs::read_dir(root.join("examples")).expect("there are examples");
+    let mut files: Vec<PathBuf> = examples.map(|entry| entry.expect("readable").path()).collect();
+    assert!(files.len() >= 2);
+    files.push(root.join("moteway.toml"));
+    for path in files {
+        // The name stands in for the machine id, which a build machine may not have.
+        let text = std::fs::read_to_string(&path).expect("readable").replace("name = \"\"\n", "");
+        let named = if text.contains("[gateway]\n") {
+            text.replace("[gateway]\n", "[gateway]\nname = \"box-7\"\n")
+        } else {
+            format!("{text}\n[gateway]\nname = \"box-7\"\n")
+        };
+        let ran = moteway(&["check", File::new(&named).path()]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", path.display());
+    }
+}
+
+/// Configuration, line and column, and what the message must say.
+type Bad<'t> = (&'t str, (usize, usize), &'t [&'t str]);
+
+#[test]
+fn check_points_at_each_mistake_and_says_what_to_write() {
+    let cases: &[Bad<'_>] = &[
+        (
+            "[broker]\nmax_conections = 5\n",
+            (2, 1),
+            &["unknown key `max_conections` in `[broker]`", "did you mean `max_connections`?"],
+        ),
+        ("[store]\ncommit_interval = 30\n", (2, 19), &["expected a duration", "\"30s\""]),
+        ("[store]\nmax_bytes = \"64mib\"\n", (2, 13), &["not a unit", "\"64MiB\""]),
+        ("[store]\nmax_bytes = 64MiB\n", (2, 13), &["not TOML", "double quotes"]),
+        ("[[listener]]\nname = \"a\"\nbind = \"localhost:1883\"\n", (3, 8), &["\"127.0.0.1:1883\""]),
+        ("[[listener]]\nbind = \"127.0.0.1:1\"\n", (1, 1), &["`name` is missing", "add `name = \"local\"`"]),
+        ("[[link]]\nname = \"r\"\nkind = \"serial\"\n", (1, 1), &["`device` is missing", "/dev/ttyUSB0"]),
+        ("[gateway]\nname = \"a/b\"\n", (2, 8), &["cannot be the name of a gateway", "without `+`"]),
+    ];
+    for (text, place, says) in cases {
+        expect_refused(text, *place, says);
+    }
+    let upstream = |url: &str| format!("[[upstream]]\nname = \"c\"\nurl = [\"mqtts://a\", \"{url}\"]\n");
+    expect_refused(&upstream("wss://b"), (3, 21), &["unsupported scheme `wss`", "mqtt:// and mqtts://"]);
+    expect_refused(&upstream("mqtt://u:p@b"), (3, 21), &["`password_file`"]);
+}
+
+#[test]
+fn check_proves_the_rules() {
+    let rule = |filter: &str, rest: &str| {
+        bridged(&format!("[[upstream.rule]]\nname = \"r\"\nfilter = \"{filter}\"\n{rest}"))
+    };
+    let cases: &[(String, (usize, usize), &[&str])] = &[
+        (rule("a/x{b}", ""), (8, 10), &["must fill its level", "a/{name}/b"]),
+        (rule("a/{room}", "remap = \"b/{romm}\"\n"), (9, 9), &["no `{romm}`", "names in the filter: {room}"]),
+        (rule("a/+", "remap = \"b/+\"\n"), (9, 9), &["give the wildcard of the filter a name"]),
+        (
+            rule("a/#", "exclude = [\"b\", \"a/{x}\"]\n"),
+            (9, 17),
+            &["an exclude has no names", "write + for {name}"],
+        ),
+        (
+            rule("a/{x}/+", "direction = \"both\"\nremap = \"b/{x}\"\n"),
+            (8, 10),
+            &["way back", "give each wildcard a name"],
+        ),
+        (
+            bridged(
+                "[[upstream.rule]]\nname = \"up\"\nfilter = \"a/{r#}\"\nremap = \"g/box-7/{r}\"\n\
+                 [[upstream.rule]]\nname = \"down\"\ndirection = \"in\"\nfilter = \"g/{gateway}/{r#}\"\nremap = \"a/{r}\"\n",
+            ),
+            (13, 10),
+            &["rules `up` and `down` echo each other", "\"g/box-7\"", "direction = \"both\""],
+        ),
+    ];
+    for (text, place, says) in cases {
+        expect_refused(text, *place, says);
+    }
+}
+
+/// `check` and `route` refuse `text` with one error at `place`.
+fn expect_refused(text: &str, place: (usize, usize), says: &[&str]) {
+    let file = File::new(text);
+    let ran = moteway(&["check", file.path()]);
+    assert_eq!(ran.code, Some(78), "{text}\n{}", ran.err);
+    let line = text.lines().nth(place.0 - 1).expect("the line is there");
+    let pointer = format!("--> {}:{}:{}", file.path(), place.0, place.1);
+    let source = format!("{} | {line}\n", place.0);
+    for part in [pointer.as_str(), &source, "^"].iter().chain(says) {
+        assert!(ran.err.contains(part), "{part:?} is missing in\n{}", ran.err);
+    }
+    assert!(ran.out.contains("1 error"), "{text}\n{}\n{}", ran.out, ran.err);
+    let ran = moteway(&["route", "a/b", "--config", file.path()]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(78), ""));
+}
+
+#[test]
+fn all_mistakes_are_shown_in_one_go() {
+    let file = File::new("[log]\nlevel = 1\n[store]\nmax_byts = 1\n[broker]\nreceive_maximum = 0\n");
+    let ran = moteway(&["check", file.path()]);
+    assert_eq!(ran.err.matches("error: ").count(), 3, "{}", ran.err);
+    assert!(ran.out.ends_with(": 3 errors\n"), "{}", ran.out);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_bad_configuration() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let missing = dir.path().join("none.toml");
+    let missing = missing.to_str().expect("UTF-8");
+    for args in [&["check", missing][..], &["route", "a", "--config", missing]] {
+        let ran = moteway(args);
+        assert_eq!((ran.code, ran.err.lines().count()), (Some(78), 1), "{}", ran.err);
+        assert!(ran.err.contains(missing) && ran.err.contains("No such file"), "{}", ran.err);
+    }
+    let binary = dir.path().join("binary.toml");
+    std::fs::write(&binary, b"a = 1\n\xff\n").expect("written");
+    let ran = moteway(&["check", binary.to_str().expect("UTF-8")]);
+    assert!(ran.code == Some(78) && ran.err.contains("line 2 is not UTF-8"), "{}", ran.err);
+    let ran = moteway(&["check", dir.path().to_str().expect("UTF-8")]);
+    assert!(ran.code == Some(78) && ran.err.contains("cannot read"), "{}", ran.err);
+}
+
+#[test]
+fn route_says_what_a_topic_becomes() {
+    let file = File::new(&bridged(TELEMETRY));
+    let route = |args: &[&str]| {
+        let ran = moteway(&[&["route", "-c", file.path()], args].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
+        ran.out
+    };
+    let out = route(&["site/hall/lamp"]);
+    for part in ["here -> cloud, rule telemetry", "fleet/box-7/hall/lamp", "qos       1", "taken away", "7days"] {
+        assert!(out.contains(part), "{part:?} is missing in\n{out}");
+    }
+    assert!(route(&["other"]).starts_with("no rule takes other: it stays here\n"));
+    assert!(route(&["site/hall/debug/x"]).contains("not by rule telemetry of cloud: it is excluded"));
+    let out = route(&["--from", "cloud", "fleet/box-7/cmd/lamp/on"]);
+    assert!(out.contains("cloud -> here, rule commands\n  topic     cmd/lamp/on\n"), "{out}");
+    let deep = "a/".repeat(64);
+    assert!(route(&[&deep]).contains("the local broker refuses"), "65 levels");
+}
+
+#[test]
+fn route_speaks_json() {
+    let file = File::new(&bridged(TELEMETRY));
+    let json = |args: &[&str]| -> serde_json::Value {
+        let ran = moteway(&[&["route", "--json", "--config", file.path()], args].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        serde_json::from_str(&ran.out).expect("JSON")
+    };
+    let expected = serde_json::json!({
+        "topic": "site/hall/lamp",
+        "from": null,
+        "refused": null,
+        "taken": [{
+            "upstream": "cloud", "rule": "telemetry", "topic": "fleet/box-7/hall/lamp", "qos": 1, "retain": "strip",
+            "priority": 5, "ttl_seconds": 604_800, "limit": {"messages": 1_000_000, "bytes": 536_870_912},
+            "when_full": "drop-oldest",
+        }],
+        "not_taken": [{"upstream": "cloud", "rule": "commands", "reason": "it comes from the upstream only"}],
+    });
+    assert_eq!(json(&["site/hall/lamp"]), expected);
+    let inward = json(&["--from", "cloud", "fleet/box-7/cmd/x"]);
+    assert_eq!(inward["taken"][0]["topic"], "cmd/x");
+    assert_eq!(inward["taken"][0]["qos"], "keep");
+    assert!(inward["taken"][0]["limit"].is_null());
+}
+
+#[test]
+fn route_refuses_what_is_no_topic_and_an_upstream_that_is_not_there() {
+    let file = File::new(&bridged(TELEMETRY));
+    let ran = moteway(&["route", "a/#", "--config", file.path()]);
+    assert!(ran.code == Some(2) && ran.err.contains("wildcard"), "{}", ran.err);
+    let ran = moteway(&["route", "a", "--from", "clod", "--config", file.path()]);
+    assert!(ran.code == Some(1) && ran.err.contains("no upstream `clod`; there is: cloud"), "{}", ran.err);
+}
+
+#[test]
+fn config_default_prints_the_shipped_file() {
+    let ran = moteway(&["config", "default"]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.out, include_str!("../config/moteway.toml"));
+}
+
+#[test]
+fn help_and_version_are_there_and_wrong_arguments_exit_with_2() {
+    let ran = moteway(&["--version"]);
+    assert_eq!(ran.out, format!("moteway {}\n", env!("CARGO_PKG_VERSION")));
+    let ran = moteway(&["--help"]);
+    for command in ["check", "route", "config"] {
+        assert!(ran.out.contains(&format!("\n  {command} ")), "{}", ran.out);
+    }
+    for args in [&["chek"][..], &[], &["route"], &["check", "a", "b"]] {
+        assert_eq!(moteway(args).code, Some(2), "{args:?}");
+    }
+    assert!(moteway(&["chek"]).err.contains("'check'"));
+}
