@@ -157,6 +157,7 @@ fn one_mistake_is_one_diagnostic_with_place_and_remedy() {
         ("zzz = 1\n", (1, 1), "keys of the top level: gateway, log"),
         ("[store]\ncommit_interval = 30\n", (2, 19), "\"30s\""),
         ("[store]\ncommit_interval = \"30 sausages\"\n", (2, 19), "sausages"),
+        ("[broker]\nmax_session_expiry = \"5M\"\n", (2, 22), "\"5min\" or \"5months\""),
         ("[store]\ncommit_interval = \"2h\"\n", (2, 19), "write \"0s\" to \"1m\""),
         ("[store]\nmax_bytes = \"64mb\"\n", (2, 13), "did you mean \"64MB\"?"),
         ("[store]\nmax_bytes = -1\n", (2, 13), "1MiB to"),

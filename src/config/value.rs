@@ -164,6 +164,12 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>)
             }
             _ => return Err(Wrong::kind("a duration", value, HELP)),
         };
+        if text.contains('M') {
+            return Err(Wrong::new(
+                format!("{text:?} may mean minutes or months"),
+                "write \"5min\" or \"5months\"",
+            ));
+        }
         let duration = humantime::parse_duration(text)
             .map_err(|error| Wrong::new(format!("{text:?} is not a duration: {error}"), HELP))?;
         if range.contains(&duration) {
