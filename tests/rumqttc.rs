@@ -77,7 +77,9 @@ fn a_pubrel_for_a_message_received_before_the_restart_ends_the_link_each_time() 
     run(async {
         let mut client = upstream.client();
         for _ in 0..TRIES {
-            assert!(matches!(client.poll().await, Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.session_present));
+            assert!(
+                matches!(client.poll().await, Ok(Event::Incoming(Packet::ConnAck(ack))) if ack.session_present)
+            );
             let error = loop {
                 match client.poll().await {
                     Ok(_) => {}

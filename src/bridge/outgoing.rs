@@ -1,0 +1,489 @@
+//! From the queues of the out-rules to the upstream: what is sent next, and what its acknowledgements mean.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use crate::bridge::backoff::Backoff;
+use crate::bridge::context::{Context, Lane, retained};
+use crate::bridge::end::End;
+use crate::bridge::flights::{Flight, Flights};
+use crate::bridge::link::Link;
+use crate::bridge::port::{FIRST_FIXED_PKID, Peeked};
+use crate::bridge::rule::Mapping;
+use crate::bridge::trial::Trial;
+use crate::config::{self, RuleRetain};
+use crate::metrics::Level;
+use crate::mqtt::publish::{Head, encode_head};
+use crate::mqtt::{MAX_PACKET, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode};
+use crate::queue::{DestId, Outcome, Refusal, Seq};
+
+/// So many bytes may wait for the transport before the queues are left alone. Enough to keep a fast line busy
+/// between two turns, little enough that what is sent is not yet old.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// An out-rule with its queue.
+#[derive(Debug)]
+pub(super) struct Source {
+    name: String,
+    mapping: Mapping,
+    dest: DestId,
+    priority: u8,
+    retain: RuleRetain,
+    trial: Trial,
+    /// Messages sent on this link and not yet answered.
+    unanswered: usize,
+    /// Some were refused for lack of quota: they are in flight for the queue, but no longer on their way.
+    refused: bool,
+}
+
+impl Source {
+    pub(super) fn new(rule: &config::Rule, mapping: Mapping, dest: DestId) -> Self {
+        Self {
+            name: rule.name.clone(),
+            mapping,
+            dest,
+            priority: rule.priority,
+            retain: rule.retain,
+            trial: Trial::default(),
+            unanswered: 0,
+            refused: false,
+        }
+    }
+}
+
+/// A release on its way through the store.
+#[derive(Debug, Clone, Copy)]
+struct Release {
+    pkid: u16,
+    settled: bool,
+    /// The session was lost meanwhile, or the store could not take it: no PUBREL.
+    void: bool,
+}
+
+/// The outgoing half of one upstream's session.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// Higher priority first.
+    sources: Vec<Source>,
+    pub(super) flights: Flights,
+    /// In the order of their PUBREC, which is the order of PUBREL [MQTT-4.6.0-4].
+    releases: VecDeque<Release>,
+    /// The number of the first of them.
+    first_release: u64,
+    /// QoS 2 messages up to here may have been sent before this process started.
+    maybe_sent: Seq,
+    pause: Backoff,
+    /// The oldest message of each source, while pumping.
+    heads: Vec<Option<Peeked>>,
+    topic: String,
+}
+
+impl Outgoing {
+    pub(super) fn new(mut sources: Vec<Source>, recovered: Seq, pause: Backoff) -> Self {
+        sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
+        Self {
+            sources,
+            flights: Flights::new(),
+            releases: VecDeque::new(),
+            first_release: 1,
+            maybe_sent: recovered,
+            pause,
+            heads: Vec::new(),
+            topic: String::new(),
+        }
+    }
+
+    pub(super) fn dests(&self) -> impl Iterator<Item = DestId> + '_ {
+        self.sources.iter().map(|source| source.dest)
+    }
+
+    /// Sends while the window and the outbox have room: the highest priority first, and within one priority in the
+    /// order of arrival.
+    pub(super) fn pump(&mut self, ctx: &mut Context<'_>, link: &mut Link) {
+        if link.paused_until.is_some() || self.pump_trial(ctx, link) || !self.has_room(link) {
+            return;
+        }
+        self.heads.extend(self.sources.iter().map(|source| ctx.out.peek(ctx.now, source.dest)));
+        while self.has_room(link)
+            && let Some((source, head)) = self.next_head()
+        {
+            // A source that must wait stays without a head, and so out of the way of the others.
+            if self.send(ctx, link, source, &head) {
+                self.heads[source] = ctx.out.peek(ctx.now, self.sources[source].dest);
+            }
+        }
+        self.heads.clear();
+    }
+
+    fn has_room(&self, link: &Link) -> bool {
+        self.flights.in_window() < link.allowance.window && link.wire.outbox.len() < HIGH_WATER
+    }
+
+    /// Takes the head that is next: the oldest among those of the highest priority that has any.
+    fn next_head(&mut self) -> Option<(usize, Peeked)> {
+        let first = self.heads.iter().position(Option::is_some)?;
+        let priority = self.sources[first].priority;
+        let same = (first..self.heads.len()).take_while(|i| self.sources[*i].priority == priority);
+        let next = same.filter_map(|i| self.heads[i].as_ref().map(|head| (head.seq, i))).min()?.1;
+        self.heads[next].take().map(|head| (next, head))
+    }
+
+    /// While a rule is on trial, its oldest message is sent with nothing else on its way. Says whether so.
+    fn pump_trial(&mut self, ctx: &mut Context<'_>, link: &mut Link) -> bool {
+        for i in 0..self.sources.len() {
+            if !self.sources[i].trial.is_on() {
+                continue;
+            }
+            while link.wire.outbox.len() < HIGH_WATER
+                && let Some(head) = ctx.out.peek(ctx.now, self.sources[i].dest)
+            {
+                if self.flights.in_window() > 0 || !self.send(ctx, link, i, &head) {
+                    return true;
+                }
+            }
+        }
+        self.sources.iter().any(|source| source.trial.is_on() && source.unanswered > 0)
+    }
+
+    /// Sends a message, or buries it if it can never be sent. False if it must wait.
+    fn send(&mut self, ctx: &mut Context<'_>, link: &mut Link, i: usize, head: &Peeked) -> bool {
+        self.free_vanished(link, i, head.seq);
+        let Peeked { seq, ref message, .. } = *head;
+        if let Err(error) = self.sources[i].mapping.remap(message.topic(), &mut self.topic) {
+            self.bury(ctx, i, seq, &format!("topic cannot be remapped: {error}"));
+            return true;
+        }
+        let qos = head.qos.min(link.allowance.max_qos);
+        let Some((pkid, dup)) = self.pkid(i, head, qos) else { return false };
+        let source = &self.sources[i];
+        let packet = Head {
+            dup,
+            qos,
+            retain: link.allowance.retain && retained(source.retain, head.retain),
+            topic: &self.topic,
+            pkid,
+            message_expiry: message.remaining_secs(ctx.now.wall),
+            forwarded: message.properties(),
+            payload_len: message.payload().len(),
+            ..Head::default()
+        };
+        let (len, max) =
+            (packet.packet_len(link.version), link.allowance.max_packet_bytes.min(MAX_PACKET as usize));
+        if len > max {
+            self.bury(ctx, i, seq, &format!("packet of {len} bytes is too large, the upstream takes {max}"));
+            return true;
+        }
+        ctx.out.take(source.dest, seq);
+        link.wire.outbox.put_with(|out| encode_head(link.version, &packet, out));
+        link.wire.outbox.put_payload(message);
+        ctx.stats.sent += 1;
+        if qos == QoS::AtMostOnce {
+            ctx.out.acked(ctx.now, source.dest, seq);
+            ctx.stats.acked += 1;
+        } else {
+            self.depart(ctx, link, pkid, Flight::Message { rule: i, seq, qos });
+            self.sources[i].unanswered += 1;
+        }
+        true
+    }
+
+    /// The identifier for a message, and whether the upstream may have seen the message before. `None` if the
+    /// identifier is not free yet.
+    fn pkid(&mut self, i: usize, head: &Peeked, qos: QoS) -> Option<(u16, bool)> {
+        let again = self.flights.again(i, head.seq);
+        match qos {
+            QoS::AtMostOnce => Some((0, false)),
+            QoS::AtLeastOnce => match again.filter(|pkid| *pkid < FIRST_FIXED_PKID) {
+                Some(pkid) => Some((pkid, true)),
+                None => self.flights.free_pkid().map(|pkid| (pkid, false)),
+            },
+            QoS::ExactlyOnce => {
+                let mine = again == Some(head.pkid);
+                let free = mine || self.flights.get(head.pkid).is_none();
+                free.then_some((head.pkid, mine || head.seq <= self.maybe_sent))
+            }
+        }
+    }
+
+    /// A QoS 2 message that was sent, but will not be sent again, may have left its identifier with the upstream: PUBREL
+    /// frees it there, or the next message that carries it would be taken for a repetition.
+    fn free_vanished(&mut self, link: &mut Link, i: usize, seq: Seq) {
+        while let Some((pkid, qos)) = self.flights.take_vanished(i, seq) {
+            if qos == QoS::ExactlyOnce {
+                self.put_pubrel(link, pkid, ReasonCode::Success);
+                self.flights.set(pkid, Flight::Released { rule: i });
+            }
+        }
+    }
+
+    /// Something is on its way from now: the watch runs from the first.
+    fn depart(&mut self, ctx: &Context<'_>, link: &mut Link, pkid: u16, flight: Flight) {
+        if !self.flights.awaits_upstream() {
+            link.progress_at = ctx.now.at;
+        }
+        self.flights.set(pkid, flight);
+    }
+
+    fn bury(&mut self, ctx: &mut Context<'_>, i: usize, seq: Seq, reason: &str) {
+        let Source { dest, name, .. } = &self.sources[i];
+        ctx.out.bury(ctx.now, *dest, seq, reason);
+        ctx.stats.buried += 1;
+        ctx.notice(Level::Warn, "message moved to the dead letters", format!("rule {name:?}: {reason}"));
+    }
+
+    /// PUBACK came.
+    pub(super) fn on_puback(&mut self, ctx: &mut Context<'_>, link: &mut Link, ack: &PubAck<'_>) {
+        match self.flights.get(ack.pkid) {
+            Some(Flight::Message { rule, seq, qos: QoS::AtLeastOnce }) => {
+                self.flights.remove(ack.pkid);
+                link.progress_at = ctx.now.at;
+                self.on_answer(ctx, link, rule, seq, ack.reason, ack.properties.reason_string);
+            }
+            Some(Flight::Status) => {
+                self.flights.remove(ack.pkid);
+                link.progress_at = ctx.now.at;
+                if ack.reason.is_error() {
+                    ctx.notice(Level::Warn, "upstream refused the link state", ack.reason.as_str());
+                }
+            }
+            _ => ctx.stats.unsolicited += 1,
+        }
+    }
+
+    /// PUBREC came.
+    pub(super) fn on_pubrec(
+        &mut self,
+        ctx: &mut Context<'_>,
+        link: &mut Link,
+        ack: &PubRec<'_>,
+    ) -> Result<(), End> {
+        match self.flights.get(ack.pkid) {
+            Some(Flight::Message { rule, seq, qos: QoS::ExactlyOnce }) => {
+                link.progress_at = ctx.now.at;
+                if ack.reason.is_error() {
+                    self.flights.remove(ack.pkid);
+                    self.on_answer(ctx, link, rule, seq, ack.reason, ack.properties.reason_string);
+                    return Ok(());
+                }
+                self.release(ctx, link, rule, seq, ack.pkid)
+            }
+            Some(Flight::Released { .. }) => {
+                self.put_pubrel(link, ack.pkid, ReasonCode::Success);
+                Ok(())
+            }
+            // An identifier of ours never was QoS 2. One of the queue's may belong to a message that waits to be sent
+            // again: to release it upstream would make a duplicate of that.
+            None if ack.pkid < FIRST_FIXED_PKID => {
+                ctx.stats.unsolicited += 1;
+                self.put_pubrel(link, ack.pkid, ReasonCode::PacketIdentifierNotFound);
+                Ok(())
+            }
+            _ => {
+                ctx.stats.unsolicited += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// PUBCOMP came.
+    pub(super) fn on_pubcomp(&mut self, ctx: &mut Context<'_>, link: &mut Link, ack: &PubComp<'_>) {
+        if let Some(Flight::Released { rule }) = self.flights.get(ack.pkid) {
+            self.flights.remove(ack.pkid);
+            link.progress_at = ctx.now.at;
+            ctx.out.complete(ctx.now, self.sources[rule].dest, ack.pkid);
+        } else {
+            ctx.stats.unsolicited += 1;
+        }
+    }
+
+    /// The exchange of a message is over: delivered, refused for now, or refused for good.
+    fn on_answer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        link: &mut Link,
+        i: usize,
+        seq: Seq,
+        reason: ReasonCode,
+        words: Option<&str>,
+    ) {
+        let source = &mut self.sources[i];
+        source.unanswered -= 1;
+        source.trial.acknowledged();
+        if !reason.is_error() {
+            ctx.stats.acked += 1;
+            self.pause.reset();
+            ctx.out.acked(ctx.now, source.dest, seq);
+        } else if reason == ReasonCode::QuotaExceeded {
+            source.refused = true;
+            self.pause(ctx, link);
+        } else {
+            let mut why = format!("upstream refused it: {reason} (0x{:02X})", reason.as_u8());
+            if let Some(words) = words {
+                // Writing to a string cannot fail.
+                write!(why, ", {words:?}").unwrap_or_default();
+            }
+            self.bury(ctx, i, seq, &why);
+        }
+        self.return_refused(ctx, i);
+    }
+
+    /// The upstream has no room: it is left alone for a while, longer each time.
+    fn pause(&mut self, ctx: &mut Context<'_>, link: &mut Link) {
+        if link.paused_until.is_none() {
+            let wait = self.pause.after_failure();
+            link.paused_until = Some(ctx.now.at + wait);
+            ctx.stats.pauses += 1;
+            ctx.notice(Level::Warn, "upstream has no room", format!("quota exceeded, paused for {wait:?}"));
+        }
+    }
+
+    /// Refused messages go back to their queue, in their place, when no other of the rule is on its way: so none is
+    /// sent twice.
+    fn return_refused(&mut self, ctx: &mut Context<'_>, i: usize) {
+        let source = &mut self.sources[i];
+        if source.refused && source.unanswered == 0 {
+            source.refused = false;
+            ctx.out.rewind(source.dest);
+        }
+    }
+
+    /// The message is the upstream's now. That must be durable before PUBREL: PUBREL lets the upstream forget the
+    /// identifier, and the message, if it were sent again after a power cut, would be new to it.
+    fn release(
+        &mut self,
+        ctx: &mut Context<'_>,
+        link: &mut Link,
+        i: usize,
+        seq: Seq,
+        pkid: u16,
+    ) -> Result<(), End> {
+        let source = &mut self.sources[i];
+        source.unanswered -= 1;
+        source.trial.acknowledged();
+        ctx.stats.acked += 1;
+        self.pause.reset();
+        self.flights.set(pkid, Flight::Releasing { rule: i, seq });
+        let token = ctx.token(Lane::Release, self.first_release + self.releases.len() as u64);
+        match ctx.out.release(ctx.now, source.dest, seq, pkid, token) {
+            Outcome::Done => self.releases.push_back(Release { pkid, settled: true, void: false }),
+            Outcome::Pending => self.releases.push_back(Release { pkid, settled: false, void: false }),
+            Outcome::Refused(_) => {
+                self.flights.keep(pkid, i, seq, QoS::ExactlyOnce);
+                return Err(End::Store);
+            }
+        }
+        self.return_refused(ctx, i);
+        self.put_settled(ctx, Some(link));
+        Ok(())
+    }
+
+    /// The store settled a release, while the link was up or not.
+    pub(super) fn on_released(
+        &mut self,
+        ctx: &mut Context<'_>,
+        link: Option<&mut Link>,
+        number: u64,
+        result: Result<(), Refusal>,
+    ) -> Result<(), End> {
+        let place = number.checked_sub(self.first_release).and_then(|place| usize::try_from(place).ok());
+        let Some(release) = place.and_then(|place| self.releases.get_mut(place)) else { return Ok(()) };
+        release.settled = true;
+        let (pkid, void) = (release.pkid, release.void);
+        release.void |= result.is_err();
+        let failed = result.is_err() && !void;
+        if let (true, Some(Flight::Releasing { rule, seq })) = (failed, self.flights.get(pkid)) {
+            self.flights.keep(pkid, rule, seq, QoS::ExactlyOnce);
+        }
+        self.put_settled(ctx, link);
+        if failed { Err(End::Store) } else { Ok(()) }
+    }
+
+    /// Sends PUBREL for all whose turn it is. Without a link, they are sent when there is one.
+    fn put_settled(&mut self, ctx: &Context<'_>, mut link: Option<&mut Link>) {
+        while let Some(Release { pkid, void, .. }) = self.releases.pop_front_if(|release| release.settled) {
+            self.first_release += 1;
+            if let (false, Some(Flight::Releasing { rule, .. })) = (void, self.flights.get(pkid)) {
+                if let Some(link) = link.as_deref_mut() {
+                    self.put_pubrel(link, pkid, ReasonCode::Success);
+                    self.depart(ctx, link, pkid, Flight::Released { rule });
+                } else {
+                    self.flights.set(pkid, Flight::Released { rule });
+                }
+            }
+        }
+    }
+
+    fn put_pubrel(&self, link: &mut Link, pkid: u16, reason: ReasonCode) {
+        let version = link.version;
+        link.wire.outbox.put_with(|out| PubRel::new(pkid, reason).encode(version, out));
+    }
+
+    /// The link is up. In a resumed session, what is due comes first [MQTT-4.4.0-1]; otherwise the upstream has
+    /// nothing of ours under any identifier, and what it acknowledged with PUBREC is its own.
+    pub(super) fn link_up(&mut self, ctx: &mut Context<'_>, link: &mut Link, resumed: bool) {
+        if !resumed {
+            for source in &self.sources {
+                for pkid in ctx.out.releases(source.dest) {
+                    ctx.out.complete(ctx.now, source.dest, pkid);
+                }
+            }
+            self.flights.session_lost();
+            self.releases.iter_mut().for_each(|release| release.void = true);
+            self.maybe_sent = Seq::default();
+            return;
+        }
+        let mut unanswered = self.flights.released();
+        for i in 0..self.sources.len() {
+            for pkid in ctx.out.releases(self.sources[i].dest) {
+                if !matches!(self.flights.get(pkid), Some(Flight::Releasing { .. })) {
+                    unanswered.retain(|other| *other != pkid);
+                    self.put_pubrel(link, pkid, ReasonCode::Success);
+                    self.flights.set(pkid, Flight::Released { rule: i });
+                }
+            }
+        }
+        for pkid in unanswered {
+            self.put_pubrel(link, pkid, ReasonCode::Success);
+        }
+    }
+
+    /// The link ended: all goes back to the queues, in order. `blamed`: a message may be what it died of.
+    pub(super) fn link_ended(&mut self, ctx: &mut Context<'_>, blamed: bool) {
+        let mut convicted = Vec::new();
+        for (i, source) in self.sources.iter_mut().enumerate() {
+            if source.trial.link_ended(blamed && source.unanswered > 0) {
+                convicted.extend(self.flights.oldest(i).map(|seq| (i, seq)));
+            }
+            source.unanswered = 0;
+            source.refused = false;
+            ctx.out.rewind(source.dest);
+        }
+        self.flights.link_ended();
+        for (i, seq) in convicted {
+            self.bury(ctx, i, seq, "the upstream closed the connection each time it was sent");
+        }
+    }
+
+    /// Publishes the link state, retained where the upstream allows it. At QoS 1 if there is room, and else at QoS 0:
+    /// nobody waits for it.
+    pub(super) fn put_status(&mut self, ctx: &Context<'_>, link: &mut Link, topic: &str, payload: &[u8]) {
+        let mut pkid = 0;
+        if link.allowance.max_qos > QoS::AtMostOnce && self.flights.in_window() < link.allowance.window {
+            pkid = self.flights.free_pkid().unwrap_or(0);
+        }
+        let publish = Publish {
+            dup: false,
+            qos: if pkid == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+            retain: link.allowance.retain,
+            topic,
+            pkid,
+            properties: PublishProperties::default(),
+            payload,
+        };
+        let version = link.version;
+        link.wire.outbox.put_with(|out| publish.encode(version, out));
+        if pkid != 0 {
+            self.depart(ctx, link, pkid, Flight::Status);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The bridge's border: facts and wishes, and what it asks of the queues and of the local broker. The engine answers
+//! these calls with the queue core and the broker core; tests with fakes.
+
+use std::sync::Arc;
+
+use crate::config::UpstreamId;
+use crate::metrics::Notice;
+use crate::mqtt::{ConnId, Message, MessageParts, QoS};
+use crate::queue::{DestId, Outcome, Refusal, Seq, Token};
+use crate::time::{Now, Wall};
+
+/// Exactly one fact about the world.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// [`Output::Dial`] succeeded, TLS included.
+    Dialed { upstream: UpstreamId, conn: ConnId },
+    /// [`Output::Dial`] failed. Each dial is answered by exactly one of these two.
+    DialFailed { upstream: UpstreamId, error: String },
+    /// Bytes came from the upstream.
+    Received { upstream: UpstreamId, bytes: &'a [u8] },
+    /// All that the outbox held is written.
+    Flushed { upstream: UpstreamId },
+    /// The upstream closed, or the transport failed. Not sent in answer to [`Output::Close`].
+    Closed { upstream: UpstreamId, error: Option<String> },
+    /// The queue of this rule has something to send that it had not before.
+    Ready { dest: DestId },
+    /// What a call answered with [`Outcome::Pending`] is safe now, or will not be.
+    Settled { token: Token, result: Result<(), Refusal> },
+    /// The deadline passed.
+    Timeout,
+    /// Say goodbye to all upstreams and dial no more.
+    Shutdown,
+}
+
+/// What the bridge wants done. Drained to `None` after each input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to the endpoint at this position of the upstream's `url` list.
+    Dial { upstream: UpstreamId, endpoint: usize },
+    /// The outbox of this connection has bytes. At most once per input and upstream.
+    Flush { upstream: UpstreamId, conn: ConnId },
+    /// Write what the outbox of this connection still holds (for a short while), then close it.
+    Close { upstream: UpstreamId, conn: ConnId },
+    /// For the log.
+    Notice(Notice),
+}
+
+/// The oldest message of a rule that is not in flight.
+#[derive(Debug, Clone)]
+pub struct Peeked {
+    /// Its place in the order of arrival.
+    pub seq: Seq,
+    /// As granted to the rule when the message was admitted.
+    pub qos: QoS,
+    /// The RETAIN flag as the queue keeps it.
+    pub retain: bool,
+    /// For QoS 2: the packet identifier, fixed with the row and from [`FIRST_FIXED_PKID`] up. Otherwise 0.
+    pub pkid: u16,
+    /// What to send.
+    pub message: Arc<Message>,
+}
+
+/// Packet identifiers of QoS 2 messages are given out by the queue and start here; those below belong to the session.
+pub const FIRST_FIXED_PKID: u16 = 0x8000;
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Messages, in flight ones too.
+    pub messages: u64,
+    /// Bytes, counted as [`Message::cost`].
+    pub bytes: u64,
+    /// When the oldest reached this gateway.
+    pub oldest: Option<Wall>,
+}
+
+/// The queues of the out-rules.
+pub trait Outbound {
+    /// The oldest message that is not in flight. `None` if there is none, or if it must first be read from the disk or
+    /// (QoS 2) committed: then [`Input::Ready`] follows. Expired messages are skipped and counted.
+    fn peek(&mut self, now: Now, dest: DestId) -> Option<Peeked>;
+    /// Puts the message that was just peeked at in flight.
+    fn take(&mut self, dest: DestId, seq: Seq);
+    /// A message in flight was delivered: QoS 0 written, QoS 1 acknowledged. In any order.
+    fn acked(&mut self, now: Now, dest: DestId, seq: Seq);
+    /// QoS 2, PUBREC came: the message is the upstream's. PUBREL when settled.
+    fn release(&mut self, now: Now, dest: DestId, seq: Seq, pkid: u16, token: Token) -> Outcome;
+    /// QoS 2, PUBCOMP came: the identifier is free. Nothing happens if it was.
+    fn complete(&mut self, now: Now, dest: DestId, pkid: u16);
+    /// QoS 2 identifiers whose PUBREL is due, in the order of their release.
+    fn releases(&self, dest: DestId) -> Vec<u16>;
+    /// What is in flight goes back to the queue, in its place.
+    fn rewind(&mut self, dest: DestId);
+    /// Moves a message, in flight or not, to the dead letters.
+    fn bury(&mut self, now: Now, dest: DestId, seq: Seq, reason: &str);
+    /// How full the queue is.
+    fn depth(&self, dest: DestId) -> Depth;
+}
+
+/// The local broker, as an upstream's messages see it.
+pub trait Local {
+    /// Publishes. Acknowledged upstream when settled. With `receipt`, this is QoS 2: the identifier is remembered with
+    /// the message, and a message with a remembered identifier is not published again, but answered all the same.
+    fn publish(
+        &mut self,
+        now: Now,
+        upstream: UpstreamId,
+        parts: MessageParts<'_>,
+        receipt: Option<u16>,
+        token: Token,
+    ) -> Outcome;
+    /// QoS 2, PUBREL came: forgets the identifier. PUBCOMP when settled. `Done` for an unknown one.
+    fn forget_receipt(&mut self, now: Now, upstream: UpstreamId, receipt: u16, token: Token) -> Outcome;
+    /// The upstream forgot the session: all its identifiers mean nothing any more. What is published after this call
+    /// is stored after it.
+    fn forget_receipts(&mut self, now: Now, upstream: UpstreamId);
+    /// The link came up or went down. For the retained local link state.
+    fn status(&mut self, now: Now, upstream: UpstreamId, up: bool, detail: &str);
+}
