@@ -82,6 +82,9 @@ impl Bridge {
     ///
     /// # Errors
     /// If a rule cannot work; a checked configuration has none.
+    ///
+    /// # Panics
+    /// If a rule that sends has no destination, or another has one.
     pub fn new(setups: Vec<Setup>, common: Common, seed: u64) -> Result<Self, RuleError> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (mut desks, mut by_dest) = (Vec::new(), BTreeMap::new());

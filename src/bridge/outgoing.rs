@@ -377,7 +377,8 @@ impl Outgoing {
         Ok(())
     }
 
-    /// The store settled a release, while the link was up or not.
+    /// The store settled a release, while the link was up or not. If it could not take it, the message is in the queue
+    /// again, and the next link repeats the exchange.
     pub(super) fn on_released(
         &mut self,
         ctx: &mut Context<'_>,
@@ -387,15 +388,17 @@ impl Outgoing {
     ) -> Result<(), End> {
         let place = number.checked_sub(self.first_release).and_then(|place| usize::try_from(place).ok());
         let Some(release) = place.and_then(|place| self.releases.get_mut(place)) else { return Ok(()) };
+        let (pkid, failed, is_up) = (release.pkid, result.is_err() && !release.void, link.is_some());
         release.settled = true;
-        let (pkid, void) = (release.pkid, release.void);
-        release.void |= result.is_err();
-        let failed = result.is_err() && !void;
+        release.void |= failed;
         if let (true, Some(Flight::Releasing { rule, seq })) = (failed, self.flights.get(pkid)) {
             self.flights.keep(pkid, rule, seq, QoS::ExactlyOnce);
+            if !is_up {
+                ctx.out.rewind(self.sources[rule].dest);
+            }
         }
         self.put_settled(ctx, link);
-        if failed { Err(End::Store) } else { Ok(()) }
+        if failed && is_up { Err(End::Store) } else { Ok(()) }
     }
 
     /// Sends PUBREL for all whose turn it is. Without a link, they are sent when there is one.

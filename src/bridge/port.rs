@@ -9,7 +9,8 @@ use crate::mqtt::{ConnId, Message, MessageParts, QoS};
 use crate::queue::{DestId, Outcome, Refusal, Seq, Token};
 use crate::time::{Now, Wall};
 
-/// Exactly one fact about the world.
+/// Exactly one fact about the world. `Received`, `Flushed` and `Closed` are about the connection in use: what still
+/// comes from one that [`Output::Close`] named is not passed on.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// [`Output::Dial`] succeeded, TLS included.
@@ -55,6 +56,10 @@ pub struct Peeked {
     /// The RETAIN flag as the queue keeps it.
     pub retain: bool,
     /// For QoS 2: the packet identifier, fixed with the row and from [`FIRST_FIXED_PKID`] up. Otherwise 0.
+    ///
+    /// The rules of one upstream share its identifiers. A message whose identifier is in flight for another rule waits;
+    /// but after a crash it is not known which of the two was, so rules should be given theirs from one sequence, or
+    /// from ranges that do not overlap.
     pub pkid: u16,
     /// What to send.
     pub message: Arc<Message>,

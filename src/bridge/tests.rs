@@ -3,5 +3,6 @@
 mod incoming;
 mod link;
 mod outgoing;
+mod random;
 mod sessions;
 mod world;

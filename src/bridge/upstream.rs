@@ -69,9 +69,8 @@ impl Upstream {
         for (i, rule) in config.rule.iter().enumerate() {
             let CompiledRule { outward, inward } = CompiledRule::new(rule)?;
             let dest = dests.iter().find(|(position, _)| *position == i).map(|(_, dest)| *dest);
-            if let (Some(mapping), Some(dest)) = (outward, dest) {
-                sources.push(Source::new(rule, mapping, dest));
-            }
+            assert_eq!(outward.is_some(), dest.is_some(), "a queue for each rule that sends, and no other");
+            sources.extend(outward.zip(dest).map(|(mapping, dest)| Source::new(rule, mapping, dest)));
             sinks.extend(inward.map(|mapping| Sink::new(rule, mapping)));
         }
         let version = match config.version {
@@ -392,7 +391,10 @@ impl Upstream {
             return;
         }
         self.choose_endpoint(ctx.now.at, up_at);
-        ctx.stats.last_error = Some(end.to_string());
+        let error = Some(end.to_string());
+        // An upstream that is away for a week is news once, not once a minute.
+        let known = up_at.is_none() && ctx.stats.last_error == error;
+        ctx.stats.last_error = error;
         let wait = if end.needs_hands() { self.backoff.after_refusal() } else { self.backoff.after_failure() };
         self.enter(ctx, State::Waiting { until: ctx.now.at + wait });
         let what = if up_at.is_some() {
@@ -408,7 +410,8 @@ impl Upstream {
             }
             _ => String::new(),
         };
-        ctx.notice(Level::Warn, what, format!("{end}{hint}; next try in {wait:.1?}"));
+        let level = if known { Level::Debug } else { Level::Warn };
+        ctx.notice(level, what, format!("{end}{hint}; next try in {wait:.1?}"));
     }
 
     fn link_ended(&mut self, ctx: &mut Context<'_>, mut link: Link, end: &End) {

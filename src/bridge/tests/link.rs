@@ -3,6 +3,7 @@
 use crate::bridge::tests::world::{Seen, UP, World, config, rule, secs};
 use crate::bridge::{Input, LinkState};
 use crate::config::{Direction, UpstreamVersion};
+use crate::metrics::Level;
 use crate::mqtt::{ConnAck, ConnAckProperties, ConnId, Connect, Disconnect, Packet, QoS, ReasonCode, frame};
 use crate::time::{Duration, Instant};
 
@@ -118,6 +119,8 @@ fn tries_back_off_and_walk_the_endpoints() {
     let stats = world.bridge.stats(UP).unwrap();
     assert_eq!((stats.failures, stats.last_error.as_deref()), (4, Some("cannot connect: no route")));
     assert_eq!(world.noticed("upstream unreachable").len(), 4, "after {last:?}");
+    let loud = world.notices.iter().filter(|notice| notice.level == Level::Warn).count();
+    assert_eq!(loud, 1, "the same failure again is no news");
 }
 
 #[test]

@@ -164,6 +164,21 @@ fn a_store_that_cannot_take_a_release_ends_the_link_and_the_message_is_sent_agai
 }
 
 #[test]
+fn a_release_that_fails_in_the_store_ends_the_link_and_the_message_is_sent_again() {
+    let mut world = up();
+    world.queues.outcome = Some(Outcome::Pending);
+    world.queue(1, 2, "a");
+    world.queue(1, 2, "b");
+    world.read();
+    world.pubrec(0x8000);
+    world.pubrec(0x8001);
+    world.settle_releases(Err(Refusal::Store));
+    assert_eq!((world.read(), world.closes.len()), (vec![], 1));
+    world.connect(true);
+    assert_eq!(world.read_brief(), ["32768:a!", "32769:b!"]);
+}
+
+#[test]
 fn an_identifier_that_another_rule_has_in_flight_is_waited_for() {
     let mut world = up();
     world.queues.skip();

@@ -76,9 +76,10 @@ pub(super) struct Queues {
     releases: BTreeMap<DestId, Vec<u16>>,
     next: u64,
     next_pkid: u16,
-    /// How releases are answered; `Pending` ones wait in `pending`.
+    /// How releases are answered.
     pub(super) outcome: Option<Outcome>,
-    pub(super) pending: Vec<Token>,
+    /// Those that are not durable yet, with the row that would come back.
+    pending: Vec<(Token, DestId, Row, u16)>,
     pub(super) acked: Vec<u64>,
     pub(super) completed: Vec<u16>,
     pub(super) dead: Vec<(u64, String)>,
@@ -117,6 +118,22 @@ impl Queues {
         self.remove(dest, Seq(seq)).expect("the row is there");
     }
 
+    /// A release did not become durable: its row is back.
+    fn undo_release(&mut self, dest: DestId, row: Row, pkid: u16) {
+        self.releases.entry(dest).or_default().retain(|due| *due != pkid);
+        let rows = self.rows.entry(dest).or_default();
+        let at = rows.partition_point(|other| other.peeked.seq < row.peeked.seq);
+        rows.insert(at, row);
+    }
+
+    /// The power failed: what was not durable did not happen.
+    fn crash(&mut self) {
+        for (_, dest, row, pkid) in std::mem::take(&mut self.pending) {
+            self.undo_release(dest, row, pkid);
+        }
+        self.rows.values_mut().flatten().for_each(|row| row.in_flight = false);
+    }
+
     pub(super) fn waiting(&self, dest: DestId) -> Vec<u64> {
         self.rows.get(&dest).into_iter().flatten().map(|row| row.peeked.seq.0).collect()
     }
@@ -149,10 +166,11 @@ impl Outbound for Queues {
         if let Outcome::Refused(_) = outcome {
             return outcome;
         }
-        assert!(self.remove(dest, seq).expect("released once").in_flight);
+        let row = self.remove(dest, seq).expect("released once");
+        assert!(row.in_flight, "released while in flight");
         self.releases.entry(dest).or_default().push(pkid);
         if outcome == Outcome::Pending {
-            self.pending.push(token);
+            self.pending.push((token, dest, row, pkid));
         }
         outcome
     }
@@ -511,9 +529,20 @@ impl World {
 
     /// Settles all that waits for the queues' store.
     pub(super) fn settle_releases(&mut self, result: Result<(), Refusal>) {
-        for token in std::mem::take(&mut self.queues.pending) {
+        for (token, dest, row, pkid) in std::mem::take(&mut self.queues.pending) {
+            if result.is_err() {
+                self.queues.undo_release(dest, row, pkid);
+            }
             self.input(Input::Settled { token, result });
         }
+    }
+
+    /// The power fails and comes back: the queues are as the disk has them, and the bridge is new.
+    pub(super) fn restart(&mut self, setup: Setup) {
+        let mut queues = std::mem::take(&mut self.queues);
+        queues.crash();
+        *self = Self { now: self.now, next_conn: self.next_conn, ..Self::with(setup, queues.next) };
+        self.queues = queues;
     }
 
     pub(super) fn noticed(&self, what: &str) -> Vec<&str> {
