@@ -1,0 +1,220 @@
+//! The way out and in: links with their framings, and the arena that outgoing messages wait in until they are
+//! drained. Nothing here is allocated per message once the arena has its size.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::config::{self, Framing, LinkId, LinkKind};
+use crate::gateway::Output;
+use crate::gateway::peers::PeerRef;
+use crate::metrics::Notice;
+use crate::mqttsn::framing::{self, Framer};
+use crate::mqttsn::{Forwarded, Message};
+use crate::time::{Instant, earliest};
+
+/// An arena that grew beyond this in one burst is given back.
+const KEEP_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+enum Line {
+    Udp,
+    Serial { framer: Framer, open: bool },
+}
+
+#[derive(Debug)]
+struct Link {
+    name: String,
+    mtu: usize,
+    line: Line,
+}
+
+#[derive(Debug)]
+struct Send {
+    link: LinkId,
+    to: Option<SocketAddr>,
+    bytes: Range<usize>,
+}
+
+/// All links.
+#[derive(Debug)]
+pub(super) struct Radio {
+    links: Vec<Link>,
+    bytes: Vec<u8>,
+    /// A frame before its framing.
+    frame: Vec<u8>,
+    sends: VecDeque<Send>,
+    notices: VecDeque<Notice>,
+    pub(super) sent: u64,
+    /// Not sent: longer than the link's MTU.
+    pub(super) too_long: u64,
+    /// Not sent: the serial port is away.
+    pub(super) link_down: u64,
+}
+
+impl Radio {
+    pub(super) fn new(links: &[config::Link]) -> Self {
+        let links = links.iter().map(|link| Link {
+            name: link.name.clone(),
+            mtu: link.mtu,
+            line: match &link.kind {
+                LinkKind::Udp { .. } => Line::Udp,
+                LinkKind::Serial { framing: Framing::Length, .. } => {
+                    Line::Serial { framer: Framer::length(link.mtu), open: false }
+                }
+            },
+        });
+        Self {
+            links: links.collect(),
+            bytes: Vec::new(),
+            frame: Vec::new(),
+            sends: VecDeque::new(),
+            notices: VecDeque::new(),
+            sent: 0,
+            too_long: 0,
+            link_down: 0,
+        }
+    }
+
+    fn link_mut(&mut self, link: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(usize::from(link.0))
+    }
+
+    fn framer_mut(&mut self, link: LinkId) -> Option<&mut Framer> {
+        match &mut self.link_mut(link)?.line {
+            Line::Serial { framer, .. } => Some(framer),
+            Line::Udp => None,
+        }
+    }
+
+    pub(super) fn knows(&self, link: LinkId) -> bool {
+        usize::from(link.0) < self.links.len()
+    }
+
+    /// The name in the configuration, which outlives a change of positions.
+    pub(super) fn name(&self, link: LinkId) -> Option<&str> {
+        self.links.get(usize::from(link.0)).map(|link| link.name.as_str())
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<LinkId> {
+        let position = self.links.iter().position(|link| link.name == name)?;
+        u16::try_from(position).ok().map(LinkId)
+    }
+
+    /// Both are UDP, or both are serial.
+    pub(super) fn same_class(&self, a: LinkId, b: LinkId) -> bool {
+        let serial =
+            |link: LinkId| self.links.get(usize::from(link.0)).map(|link| matches!(link.line, Line::Serial { .. }));
+        serial(a) == serial(b)
+    }
+
+    pub(super) fn set_open(&mut self, link: LinkId, up: bool) {
+        if let Some(Line::Serial { framer, open }) = self.link_mut(link).map(|link| &mut link.line) {
+            framer.reset();
+            *open = up;
+        }
+    }
+
+    pub(super) fn feed(&mut self, now: Instant, link: LinkId, octets: &[u8]) {
+        if let Some(framer) = self.framer_mut(link) {
+            framer.feed(now, octets);
+        }
+    }
+
+    /// Copies the next frame of a serial link to `frame`.
+    pub(super) fn next_frame(&mut self, link: LinkId, frame: &mut Vec<u8>) -> bool {
+        let Some(octets) = self.framer_mut(link).and_then(Framer::next_frame) else { return false };
+        frame.clear();
+        frame.extend_from_slice(octets);
+        true
+    }
+
+    /// The serial links whose unfinished frame is ended by silence at `now`.
+    pub(super) fn take_silent(&mut self, now: Instant) -> Vec<LinkId> {
+        let mut silent = Vec::new();
+        for (position, link) in (0..).zip(&mut self.links) {
+            if let Line::Serial { framer, .. } = &mut link.line
+                && framer.deadline().is_some_and(|at| at <= now)
+            {
+                framer.handle_timeout(now);
+                silent.push(LinkId(position));
+            }
+        }
+        silent
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.links.iter().fold(None, |at, link| match &link.line {
+            Line::Serial { framer, .. } => earliest(at, framer.deadline()),
+            Line::Udp => at,
+        })
+    }
+
+    pub(super) fn framing_stats(&self, link: LinkId) -> Option<framing::Stats> {
+        match &self.links.get(usize::from(link.0))?.line {
+            Line::Serial { framer, .. } => Some(framer.stats()),
+            Line::Udp => None,
+        }
+    }
+
+    /// Sends a message to a peer. Returns whether it fits the link: what does not is not sent.
+    pub(super) fn send(&mut self, to: PeerRef<'_>, message: &Message<'_>) -> bool {
+        self.send_with_radius(to, 0, message)
+    }
+
+    /// As [`Radio::send`]; a forwarder is asked to broadcast up to `radius` hops.
+    pub(super) fn send_with_radius(&mut self, to: PeerRef<'_>, radius: u8, message: &Message<'_>) -> bool {
+        let Some(link) = self.links.get(usize::from(to.link.0)) else { return true };
+        let start = self.bytes.len();
+        let fits = match &link.line {
+            Line::Udp => put(&mut self.bytes, to.node, radius, message, link.mtu),
+            Line::Serial { open: false, .. } => {
+                self.link_down += 1;
+                return true;
+            }
+            Line::Serial { framer, .. } => {
+                self.frame.clear();
+                let fits = put(&mut self.frame, to.node, radius, message, link.mtu);
+                if fits {
+                    framer.encode(&self.frame, &mut self.bytes);
+                }
+                fits
+            }
+        };
+        if fits {
+            self.sends.push_back(Send { link: to.link, to: to.addr, bytes: start..self.bytes.len() });
+            self.sent += 1;
+        } else {
+            self.bytes.truncate(start);
+            self.too_long += 1;
+        }
+        fits
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.notices.push_back(notice);
+    }
+
+    pub(super) fn poll_output(&mut self) -> Option<Output<'_>> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Some(Output::Notice(notice));
+        }
+        let Some(send) = self.sends.pop_front() else {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEEP_BYTES);
+            return None;
+        };
+        Some(Output::Send { link: send.link, to: send.to, bytes: &self.bytes[send.bytes] })
+    }
+}
+
+/// Appends a message in its envelope; `false` if it does not fit.
+fn put(out: &mut Vec<u8>, node: Option<&[u8]>, radius: u8, message: &Message<'_>, mtu: usize) -> bool {
+    if let Some(node) = node
+        && (Forwarded { radius, node }).encode(out).is_err()
+    {
+        return false;
+    }
+    let start = out.len();
+    message.encode(out).is_ok() && out.len() - start <= mtu
+}
