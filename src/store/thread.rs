@@ -1,0 +1,152 @@
+//! The writer thread: commands come in through a bounded queue and are done one after the other.
+
+use std::fmt;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::database::{Database, file_error};
+use super::options::{Options, StoreError};
+use super::session::Session;
+use crate::queue::{Batch, Read, Recovered, Reply};
+
+/// Without a command for this long, unused space is given back.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What the store is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Commit a batch; answered by [`Reply::Committed`] or [`Reply::Failed`].
+    Commit(Batch),
+    /// Read rows; answered by [`Reply::Rows`] or [`Reply::Unreadable`].
+    Read(Read),
+    /// Fold the log into the file, for a backup. Not answered.
+    Checkpoint,
+}
+
+/// A command was not taken.
+#[derive(Debug)]
+pub enum SubmitError {
+    /// More commands are outstanding than [`Options::max_pending`].
+    Full(Command),
+    /// The store is closed.
+    Closed(Command),
+}
+
+impl fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "too many commands wait for the store",
+            Self::Closed(_) => "the store is closed",
+        })
+    }
+}
+
+impl std::error::Error for SubmitError {}
+
+/// Where replies go. Called from the writer thread; must not block.
+pub type OnReply = Box<dyn Fn(Reply) + Send>;
+
+/// The handle of a running store. Dropping it does what [`Store::close`] does, without the result.
+#[derive(Debug)]
+pub struct Store {
+    commands: Option<SyncSender<Command>>,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Store {
+    /// Opens the file (see [`Database::open`]) and starts the writer thread.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or the thread not be started.
+    pub fn open(options: &Options, on_reply: OnReply) -> Result<(Self, Recovered), StoreError> {
+        let (database, recovered) = Database::open(options)?;
+        let (commands, inbox) = mpsc::sync_channel(options.max_pending);
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || run(database, &inbox, &*on_reply))
+            .map_err(|error| file_error(&options.dir, "no thread for the store", error))?;
+        Ok((Self { commands: Some(commands), thread: Some(thread) }, recovered))
+    }
+
+    /// Hands a command over without waiting.
+    ///
+    /// # Errors
+    /// Gives the command back if too many are outstanding or the store is closed.
+    pub fn submit(&self, command: Command) -> Result<(), SubmitError> {
+        let Some(commands) = &self.commands else { return Err(SubmitError::Closed(command)) };
+        commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) => SubmitError::Full(command),
+            TrySendError::Disconnected(command) => SubmitError::Closed(command),
+        })
+    }
+
+    /// Does what was submitted, folds the log into the file and closes it.
+    ///
+    /// # Errors
+    /// In words, if the file could not be closed in order. Nothing that was committed is lost.
+    pub fn close(mut self) -> Result<(), String> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.commands = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err("the store thread ended early".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // A close that failed lost nothing: the log is read at the next start.
+        self.finish().unwrap_or_default();
+    }
+}
+
+fn run(mut database: Database, inbox: &Receiver<Command>, on_reply: &dyn Fn(Reply)) -> Result<(), String> {
+    let mut session = database.session();
+    // There may be something to give back since the last run.
+    let mut tidy = false;
+    while let Some(command) = next(inbox, &mut session, &mut tidy) {
+        match command {
+            Command::Commit(batch) => on_reply(match session.apply(&batch) {
+                Ok(()) => Reply::Committed { batch: batch.id },
+                Err(error) => Reply::Failed { batch: batch.id, error },
+            }),
+            Command::Read(read) => on_reply(match session.read(&read) {
+                Ok(rows) => Reply::Rows { dest: read.dest, after: read.after, rows },
+                Err(error) => Reply::Unreadable { dest: read.dest, after: read.after, error },
+            }),
+            // A log that cannot be folded now is folded later, or refuses batches when it has grown too large.
+            Command::Checkpoint => session.checkpoint().unwrap_or_default(),
+        }
+    }
+    drop(session);
+    database.close()
+}
+
+/// The next command; `None` when the handle is gone. Uses quiet times to tidy up, then sleeps until it is needed.
+fn next(inbox: &Receiver<Command>, session: &mut Session<'_>, tidy: &mut bool) -> Option<Command> {
+    if *tidy {
+        return inbox.recv().ok().inspect(|_| *tidy = false);
+    }
+    match inbox.recv_timeout(IDLE) {
+        Ok(command) => return Some(command),
+        Err(RecvTimeoutError::Disconnected) => return None,
+        Err(RecvTimeoutError::Timeout) => {}
+    }
+    loop {
+        if session.shrink() != Ok(true) {
+            *tidy = true;
+            return inbox.recv().ok().inspect(|_| *tidy = false);
+        }
+        match inbox.try_recv() {
+            Ok(command) => return Some(command),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+    }
+}
