@@ -1,0 +1,19 @@
+//! The store, from outside: the suite that every store passes, a model with random batches, damage, death, limits.
+
+#[path = "store/damage.rs"]
+mod damage;
+#[path = "store/kill.rs"]
+mod kill;
+#[path = "store/limits.rs"]
+mod limits;
+#[path = "store/model.rs"]
+mod model;
+#[path = "store/suite.rs"]
+mod suite;
+#[path = "store/support.rs"]
+mod support;
+
+#[test]
+fn sqlite_store_passes_the_suite() {
+    suite::run(&|| Box::new(support::Threaded::new()));
+}

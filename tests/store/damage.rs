@@ -1,0 +1,1 @@
+//! Damaged files: each must open, keep what can be kept, and say what happened.

@@ -1,0 +1,139 @@
+//! A full file, a second instance, a directory that is not there, and what a person finds in the file.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::channel;
+
+use moteway::config::Durability;
+use moteway::queue::{DestId, Op, Reply, Seq};
+use moteway::store::{Command, Database, Options, Store, StoreError, SubmitError};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::support::{append, apply, options, seqs};
+
+#[test]
+fn a_full_file_refuses_a_batch_and_takes_the_next_after_a_delete() {
+    let dir = TempDir::new().unwrap();
+    let small = Options { max_bytes: 1 << 20, durability: Durability::None, ..options(dir.path()) };
+    let (mut database, _) = Database::open(&small).unwrap();
+    let mut seq = 0;
+    let mut fill = |database: &mut Database, from: u64| {
+        loop {
+            assert!(seq < from + 20_000, "the file never fills");
+            let ops = (1..=50).map(|n| append(1, seq + n)).collect();
+            if let Err(error) = apply(database, 1, ops) {
+                assert!(error.contains("full"), "{error}");
+                return seq;
+            }
+            seq += 50;
+        }
+    };
+    let stored = fill(&mut database, 0);
+    assert!(stored > 1000, "only {stored} rows fit");
+    assert_eq!(seqs(&mut database, 1), (1..=stored).collect::<Vec<_>>());
+    apply(&mut database, 2, vec![Op::DeleteUpTo { dest: DestId(1), seq: Seq(stored / 2) }]).unwrap();
+    let again = fill(&mut database, stored);
+    assert!(again - stored > stored / 3, "only {} of {stored} rows of room came back", again - stored);
+    database.close().unwrap();
+    let (mut database, found) = Database::open(&small).unwrap();
+    assert_eq!(found.damage, None);
+    assert_eq!(seqs(&mut database, 1), (stored / 2 + 1..=again).collect::<Vec<_>>());
+    let size: u64 = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert!(size <= 1 << 20, "{size} octets in use");
+}
+
+#[test]
+fn the_file_shrinks_after_a_long_queue_was_drained() {
+    let dir = TempDir::new().unwrap();
+    let large = Options { durability: Durability::None, ..options(dir.path()) };
+    let (mut database, _) = Database::open(&large).unwrap();
+    for batch in 0..200_u64 {
+        apply(&mut database, batch, (1..=500).map(|n| append(1, batch * 500 + n)).collect()).unwrap();
+    }
+    apply(&mut database, 999, vec![Op::DeleteUpTo { dest: DestId(1), seq: Seq(99_990) }]).unwrap();
+    let file = dir.path().join("moteway.db");
+    let before = file.metadata().unwrap().len();
+    let mut steps = 0;
+    while database.session().shrink().unwrap() {
+        steps += 1;
+        assert!(steps < 1000, "it never ends");
+    }
+    database.session().checkpoint().unwrap();
+    let after = file.metadata().unwrap().len();
+    assert!(before > 12 << 20 && after < 8 << 20, "{before} octets became {after}");
+    assert_eq!(seqs(&mut database, 1), (99_991..=100_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_second_instance_is_told_who_is_first() {
+    let dir = TempDir::new().unwrap();
+    let first = Database::open(&options(dir.path())).unwrap();
+    let error = Database::open(&options(dir.path())).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { pid: Some(_), .. }));
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    drop(first);
+    Database::open(&options(dir.path())).unwrap();
+}
+
+#[test]
+fn a_missing_directory_is_named_with_a_remedy() {
+    let dir = TempDir::new().unwrap();
+    let missing = dir.path().join("nowhere");
+    let text = Database::open(&options(&missing)).unwrap_err().to_string();
+    assert!(text.contains("nowhere") && text.contains("state_dir"), "{text}");
+}
+
+#[test]
+fn a_later_version_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let (mut database, _) = Database::open(&options(dir.path())).unwrap();
+    apply(&mut database, 1, vec![append(1, 1)]).unwrap();
+    database.close().unwrap();
+    let conn = Connection::open(dir.path().join("moteway.db")).unwrap();
+    conn.execute_batch("PRAGMA user_version = 99; UPDATE meta SET value = 99 WHERE name = 'schema'").unwrap();
+    drop(conn);
+    let error = Database::open(&options(dir.path())).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    assert!(!dir.path().join("moteway.db.damaged-1").exists());
+}
+
+#[test]
+fn files_are_private_and_a_person_can_read_the_queue() {
+    let dir = TempDir::new().unwrap();
+    let (mut database, _) = Database::open(&options(dir.path())).unwrap();
+    apply(&mut database, 1, vec![append(3, 1), append(3, 2), append(3, 3)]).unwrap();
+    let bury = Op::Bury { dest: DestId(3), seq: Seq(2), reason: "too large".to_owned() };
+    apply(&mut database, 2, vec![Op::DeleteUpTo { dest: DestId(3), seq: Seq(1) }, bury]).unwrap();
+    for name in ["moteway.db", "moteway.db-wal", "moteway.lock"] {
+        let mode = dir.path().join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    database.close().unwrap();
+    let conn = Connection::open(dir.path().join("moteway.db")).unwrap();
+    let queued = "SELECT dest || ' ' || seq || ' ' || topic || ' ' || received FROM queued";
+    let rows: Vec<String> =
+        conn.prepare(queued).unwrap().query_map([], |row| row.get(0)).unwrap().flatten().collect();
+    assert_eq!(rows, ["3 3 site/room-3/temperature 2023-11-14 22:13:20"]);
+    let dead: (i64, String) = conn
+        .query_row("SELECT key & 0x7fffffffffff, reason FROM dead_letter", [], |r| Ok((r.get(0)?, r.get(1)?)))
+        .unwrap();
+    assert_eq!(dead, (2, "too large".to_owned()));
+}
+
+#[test]
+fn a_full_hand_over_gives_the_command_back() {
+    let dir = TempDir::new().unwrap();
+    let (gate, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let on_reply = Box::new(move |_: Reply| wait.lock().unwrap().recv().unwrap_or_default());
+    let (store, _) = Store::open(&Options { max_pending: 2, ..options(dir.path()) }, on_reply).unwrap();
+    let batch = |id| Command::Commit(moteway::queue::Batch { id, ops: vec![append(1, id)] });
+    // The thread is stuck in its first reply; two more commands fit, perhaps one less while it picks up the first.
+    let refused = (1..=4).map(|id| store.submit(batch(id))).filter(Result::is_err).count();
+    assert!((1..=2).contains(&refused), "{refused}");
+    assert!(matches!(store.submit(Command::Checkpoint), Err(SubmitError::Full(Command::Checkpoint))));
+    drop(gate);
+    store.close().unwrap();
+    let (mut database, _) = Database::open(&options(dir.path())).unwrap();
+    assert_eq!(seqs(&mut database, 1).len(), 4 - refused);
+}
