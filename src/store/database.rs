@@ -187,13 +187,13 @@ pub(super) fn file_error(path: &Path, what: &'static str, source: io::Error) -> 
     StoreError::File { path: path.to_owned(), what, remedy, source }
 }
 
-/// What cannot be the fault of the surroundings is the fault of the file.
+/// What cannot be the fault of the surroundings is the fault of the file. Read-only is one: the file was opened for
+/// writing before, so it is its header that says so.
 fn damage_at_start(fault: Fault) -> Fault {
     match fault {
         Fault::Sqlite(error) => match error.sqlite_error_code() {
             Some(
                 ErrorCode::CannotOpen
-                | ErrorCode::ReadOnly
                 | ErrorCode::PermissionDenied
                 | ErrorCode::DiskFull
                 | ErrorCode::DatabaseBusy

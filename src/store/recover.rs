@@ -11,6 +11,10 @@ use crate::queue::{DestId, Recovered, Seq, StoredQueue};
 /// No sum that a real file can have.
 const MAX_SUM: u64 = 1 << 47;
 
+/// Every row of every queue, as `queued` but whole.
+const LIVE_ROWS: &str = "SELECT message.* FROM queue JOIN message
+    ON message.key > dest << 47 | deleted_to AND message.key <= dest << 47 | last";
+
 /// Reads the accounts.
 pub(super) fn load_ledger(conn: &Connection) -> Result<Ledger, Fault> {
     let mut ledger = Ledger::default();
@@ -87,7 +91,7 @@ impl Session<'_> {
         Ok(recovered)
     }
 
-    /// Reads the whole file: structure, then sums against rows.
+    /// Reads the whole file: structure, sums against rows, and each row that is alive.
     pub(super) fn check(&mut self) -> Result<(), Fault> {
         let found: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
@@ -107,7 +111,7 @@ impl Session<'_> {
         if all != rows {
             return Err(Fault::Damaged("rows without a queue".to_owned()));
         }
-        Ok(())
+        for_each(self.conn, LIVE_ROWS, |columns| columns.delivery_and_message(1).map(|_| ()))
     }
 }
 

@@ -307,11 +307,14 @@ impl<'d> Session<'d> {
         }
         let mut rows = self.statements.get(Sql::Rows)?.query([key(dest, after), key(dest, account.last)])?;
         let mut cost = 0;
-        while let Some(columns) = rows.next()? {
-            let key: i64 = columns.get(0)?;
-            let row = Columns::of(columns)
-                .row(key)
-                .ok_or_else(|| Fault::Damaged(format!("row {} of destination {dest}", split(key).1.0)))?;
+        loop {
+            let row = match next_row(&mut rows) {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                // What lies before an unreadable row can still be delivered.
+                Err(_) if !found.is_empty() => break,
+                Err(fault) => return Err(fault),
+            };
             cost += row.message.cost();
             if !found.is_empty() && cost > read.max_bytes {
                 break;
@@ -424,6 +427,19 @@ impl<'d> Session<'d> {
     fn log_bytes(&mut self) -> Result<u64, Fault> {
         let frames: i64 = self.statements.get(Sql::LogSize)?.query_row([], |row| row.get(1))?;
         Ok(u64::try_from(frames).unwrap_or(0) * (u64::from(self.page_size) + 24))
+    }
+}
+
+/// The next row of `message`.
+fn next_row(rows: &mut rusqlite::Rows<'_>) -> Result<Option<Row>, Fault> {
+    let Some(columns) = rows.next()? else { return Ok(None) };
+    let key: i64 = columns.get(0)?;
+    match Columns::of(columns).row(key) {
+        Some(row) => Ok(Some(row)),
+        None => {
+            let (DestId(dest), Seq(seq)) = split(key);
+            Err(Fault::Damaged(format!("row {seq} of destination {dest}")))
+        }
     }
 }
 
