@@ -7,15 +7,15 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::columns::signed;
-use super::fault::Fault;
-use super::ledger::Ledger;
-use super::lock::Lock;
-use super::options::{Options, Paths, StoreError};
-use super::session::{Session, pragma_rows};
-use super::{recover, salvage, schema, wal};
 use crate::config::Durability;
 use crate::queue::Recovered;
+use crate::store::columns::signed;
+use crate::store::fault::Fault;
+use crate::store::ledger::Ledger;
+use crate::store::lock::Lock;
+use crate::store::options::{Options, Paths, StoreError};
+use crate::store::session::{Session, pragma_rows};
+use crate::store::{recover, salvage, schema, wal};
 
 /// Files up to this size are checked from end to end at each start.
 const CHECK_ALWAYS: u64 = 1 << 20;
@@ -30,6 +30,8 @@ pub struct Database {
     paths: Paths,
     page_size: u32,
     wal_limit: u64,
+    /// See [`Session`].
+    leftovers: bool,
     _lock: Lock,
 }
 
@@ -53,15 +55,17 @@ impl Database {
             Err(fault) => return Err(store_error(&paths, fault)),
         };
         remove_if_there(&paths.suspect)?;
-        let Opened { conn, ledger, page_size, mut recovered } = opened;
+        let Opened { conn, ledger, page_size, mut recovered, unclean } = opened;
         recovered.damage = damage;
-        Ok((Self { conn, ledger, paths, page_size, wal_limit: options.wal_limit(), _lock: lock }, recovered))
+        let wal_limit = options.wal_limit();
+        let database = Self { conn, ledger, paths, page_size, wal_limit, leftovers: unclean, _lock: lock };
+        Ok((database, recovered))
     }
 
     /// Starts using the file.
     pub fn session(&mut self) -> Session<'_> {
         let suspect = self.paths.suspect.clone();
-        Session::new(&self.conn, &mut self.ledger, suspect, self.page_size, self.wal_limit)
+        Session::new(&self.conn, &mut self.ledger, suspect, self.page_size, self.wal_limit, &mut self.leftovers)
     }
 
     /// Folds the log into the file and closes it.
@@ -87,6 +91,8 @@ struct Opened {
     ledger: Ledger,
     page_size: u32,
     recovered: Recovered,
+    /// The last run did not end in order.
+    unclean: bool,
 }
 
 impl Opened {
@@ -108,13 +114,15 @@ impl Opened {
             let (conn, page_size) = connect(options, &paths.db)?;
             let mut ledger = recover::load_ledger(&conn)?;
             let suspect = paths.suspect.clone();
-            let mut session = Session::new(&conn, &mut ledger, suspect, page_size, options.wal_limit());
+            let mut leftovers = unclean;
+            let mut session =
+                Session::new(&conn, &mut ledger, suspect, page_size, options.wal_limit(), &mut leftovers);
             if thorough {
                 session.check()?;
             }
             let recovered = session.recover()?;
             drop(session);
-            Ok(Self { conn, ledger, page_size, recovered })
+            Ok(Self { conn, ledger, page_size, recovered, unclean })
         };
         look().map_err(damage_at_start)
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::options::{Paths, StoreError};
+use crate::store::options::{Paths, StoreError};
 
 /// Held as long as the store is open. The kernel gives it back when the process dies.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use rusqlite::types::ValueRef;
 
-use super::columns::{Columns, MAX_COLUMNS};
-use super::wal::{self, Log};
+use crate::store::columns::{Columns, MAX_COLUMNS};
+use crate::store::wal::{self, Log};
 
 /// A file and the log beside it, as numbered pages.
 #[derive(Debug)]

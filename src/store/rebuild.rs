@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Statement};
 
-use super::columns::{self, Columns, record_kind, signed, split, unsigned};
-use super::database::connect;
-use super::fault::Fault;
-use super::ledger::Account;
-use super::options::{Options, Paths};
-use super::recover::account;
-use super::session::pragma_rows;
-use super::wreck::{Table, Wreck};
 use crate::queue::Seq;
+use crate::store::columns::{self, Columns, record_kind, signed, split, unsigned};
+use crate::store::database::connect;
+use crate::store::fault::Fault;
+use crate::store::ledger::Account;
+use crate::store::options::{Options, Paths};
+use crate::store::recover::account;
+use crate::store::session::pragma_rows;
+use crate::store::wreck::{Table, Wreck};
 
 /// Rows per transaction.
 const CHUNK: u64 = 4096;

@@ -2,11 +2,11 @@
 
 use rusqlite::Connection;
 
-use super::columns::{Columns, cost, key, record_kind, unsigned};
-use super::fault::Fault;
-use super::ledger::{Account, Ledger};
-use super::session::Session;
 use crate::queue::{DestId, Recovered, Seq, StoredQueue};
+use crate::store::columns::{Columns, cost, key, record_kind, unsigned};
+use crate::store::fault::Fault;
+use crate::store::ledger::{Account, Ledger};
+use crate::store::session::Session;
 
 /// No sum that a real file can have.
 const MAX_SUM: u64 = 1 << 47;

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::Path;
 
-use super::database::{file_error, remove_if_there, store_error, sync_dir};
-use super::options::{Options, Paths, StoreError};
-use super::rebuild::rebuild;
-use super::wreck::Wreck;
+use crate::store::database::{file_error, remove_if_there, store_error, sync_dir};
+use crate::store::options::{Options, Paths, StoreError};
+use crate::store::rebuild::rebuild;
+use crate::store::wreck::Wreck;
 
 /// Damaged files that are kept; the oldest is removed for a further one.
 const KEEP_DAMAGED: u32 = 3;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::fault::Fault;
+use crate::store::fault::Fault;
 
 /// `application_id` of the file: "mote" in ASCII, so that `file` and others can tell whose it is.
 pub(super) const APPLICATION_ID: i64 = 0x6d6f_7465;

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::columns::{self, Columns, key, raw_len, signed, split, unsigned};
-use super::fault::Fault;
-use super::ledger::{Account, Ledger};
-use super::schema::{Sql, Statements};
 use crate::queue::{Batch, DestId, Op, Read, Row, Seq};
+use crate::store::columns::{self, Columns, key, raw_len, signed, split, unsigned};
+use crate::store::fault::Fault;
+use crate::store::ledger::{Account, Ledger};
+use crate::store::schema::{Sql, Statements};
 
 /// Dead letters that are kept; the oldest go first.
 pub const MAX_DEAD_LETTERS: u32 = 10_000;
@@ -41,6 +41,8 @@ pub struct Session<'d> {
     debt: u64,
     /// The log could not be folded into the file.
     log_stuck: bool,
+    /// Frames of an attempt that failed, or of a run that was cut short, may lie behind the end of the log.
+    leftovers: &'d mut bool,
 }
 
 impl<'d> Session<'d> {
@@ -50,6 +52,7 @@ impl<'d> Session<'d> {
         suspect: PathBuf,
         page_size: u32,
         wal_limit: u64,
+        leftovers: &'d mut bool,
     ) -> Self {
         Self {
             conn,
@@ -60,6 +63,7 @@ impl<'d> Session<'d> {
             wal_limit,
             debt: 0,
             log_stuck: false,
+            leftovers,
         }
     }
 
@@ -68,6 +72,7 @@ impl<'d> Session<'d> {
     /// # Errors
     /// In words, if nothing of it is stored. The next batch is tried afresh.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), String> {
+        self.begin_log_anew();
         let mut result = self.bound_log().and_then(|()| self.transaction(|session| session.run(batch)));
         if matches!(&result, Err(fault) if fault.is_full()) && self.ledger.total().dead_count > 0 {
             let wanted = RECLAIM_MAX.max(4 * appended_bytes(batch));
@@ -79,6 +84,7 @@ impl<'d> Session<'d> {
             // The batch is safe whether or not the log can be folded; a log that cannot is bounded by `bound_log`.
             self.log_stuck = self.checkpoint_if_due().is_err();
         }
+        *self.leftovers |= matches!(result, Err(Fault::Sqlite(_)));
         result.map_err(|fault| self.note(&fault))
     }
 
@@ -413,6 +419,14 @@ impl<'d> Session<'d> {
             pragma_rows(self.conn, "PRAGMA wal_checkpoint(PASSIVE)")?;
         }
         Ok(())
+    }
+
+    /// Gives the log a new generation, so that nothing behind its end can be taken for a part of it.
+    fn begin_log_anew(&mut self) {
+        if *self.leftovers {
+            // If it cannot be done now, the next batch tries again.
+            *self.leftovers = pragma_rows(self.conn, "PRAGMA wal_checkpoint(TRUNCATE)").is_err();
+        }
     }
 
     /// Refuses to let the log grow on and on while it cannot be folded.

@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::database::{Database, file_error};
-use super::options::{Options, StoreError};
-use super::session::Session;
 use crate::queue::{Batch, Read, Recovered, Reply};
+use crate::store::database::{Database, file_error};
+use crate::store::options::{Options, StoreError};
+use crate::store::session::Session;
 
 /// Without a command for this long, unused space is given back.
 const IDLE: Duration = Duration::from_secs(5);

@@ -61,33 +61,26 @@ pub(super) fn scan(path: &Path) -> io::Result<Log> {
     Ok(collect(&mut reader, page_size, header_sound))
 }
 
-/// Gathers the pages of committed transactions, also beyond a gap of bad frames.
+/// Gathers the pages of committed transactions, also beyond gaps of bad frames.
 ///
 /// A transaction starts only when the one before is on the disk. So a gap is the trace of a power cut if nothing but
-/// the rest of its own transaction follows, and damage if a later transaction does. Frames beyond a second gap are
-/// leftovers of attempts that failed and were written over.
+/// the rest of its own transaction follows, and damage if a later transaction does. For this to hold, the log is
+/// begun anew whenever an attempt may have left frames behind its end (`Session::begin_log_anew`).
 fn collect(reader: &mut Reader, page_size: u32, header_sound: bool) -> Log {
     let mut log = Log { page_size, ..Log::default() };
     let mut beyond = BTreeMap::new();
     let mut open: Vec<(u32, u64)> = Vec::new();
-    let (mut gaps, mut in_gap, mut commits_beyond) = (0, !header_sound, 0);
+    let (mut broken, mut commits_beyond) = (!header_sound, 0);
     while let Some(frame) = reader.next_frame() {
         if !frame.verified {
-            in_gap = true;
+            broken = true;
             continue;
-        }
-        if in_gap {
-            gaps += 1;
-            in_gap = false;
-        }
-        if gaps > 1 {
-            break;
         }
         open.push((frame.page, frame.offset));
         if frame.commits {
-            let pages = if gaps == 0 { &mut log.pages } else { &mut beyond };
+            let pages = if broken { &mut beyond } else { &mut log.pages };
             pages.extend(open.drain(..));
-            commits_beyond += gaps;
+            commits_beyond += u32::from(broken);
         }
     }
     log.damaged = if header_sound { commits_beyond > 1 } else { commits_beyond > 0 };

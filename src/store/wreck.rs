@@ -7,11 +7,11 @@ use std::os::unix::fs::FileExt;
 
 use rusqlite::Connection;
 
-use super::columns::Columns;
-use super::fault::Fault;
-use super::options::{PAGE_SIZE, Paths};
-use super::pages::{Image, Kind, Node};
-use super::{schema, wal};
+use crate::store::columns::Columns;
+use crate::store::fault::Fault;
+use crate::store::options::{PAGE_SIZE, Paths};
+use crate::store::pages::{Image, Kind, Node};
+use crate::store::{schema, wal};
 
 /// A table, told by the shape of its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

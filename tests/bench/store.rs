@@ -5,6 +5,7 @@
 //! * CPU is that of this thread, user and system (`RUSAGE_THREAD`); the file is written and synced by the same thread.
 //! * Messages have 256 octets of payload and a topic of 24, unless the table says otherwise.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -108,12 +109,12 @@ fn speed(dir: &Path, scale: u64) {
 fn start(dir: &Path, scale: u64) {
     println!("start and memory (200 B payload; RSS is that of this process)");
     println!(
-        "{:>9} {:>10} {:>12} {:>14} {:>11} {:>14}",
-        "rows", "file MB", "clean ms", "after kill ms", "RSS kB", "RSS growth kB"
+        "{:>9} {:>10} {:>10} {:>14} {:>11} {:>10} {:>14}",
+        "rows", "file MB", "clean ms", "after kill ms", "salvage ms", "RSS kB", "RSS growth kB"
     );
     for rows in [0, 100_000 / scale, 1_000_000 / scale] {
         remove_files(dir);
-        let options = options(dir, PAGE_SIZE, Durability::Crash);
+        let options = options(dir, PAGE_SIZE, Durability::PowerLoss);
         let rss = rss_kb();
         let (mut database, _) = Database::open(&options).expect("it opens");
         store(&mut database.session(), rows, 1000, 200);

@@ -4,12 +4,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::channel;
 
 use moteway::config::Durability;
-use moteway::queue::{DestId, Op, Reply, Seq};
+use moteway::queue::{Batch, DestId, Op, Reply, Seq};
 use moteway::store::{Command, Database, Options, Store, StoreError, SubmitError};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::support::{append, apply, options, seqs};
+use crate::support::{append, apply, options, read_all, seqs};
 
 #[test]
 fn a_full_file_refuses_a_batch_and_takes_the_next_after_a_delete() {
@@ -40,6 +42,59 @@ fn a_full_file_refuses_a_batch_and_takes_the_next_after_a_delete() {
     assert_eq!(seqs(&mut database, 1), (stored / 2 + 1..=again).collect::<Vec<_>>());
     let size: u64 = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
     assert!(size <= 1 << 20, "{size} octets in use");
+}
+
+const LIMITED: &str = "MOTEWAY_TEST_LIMITED_DIR";
+
+/// Not a test by itself: runs alone in a process, because its limit on the size of files holds for all of it.
+#[test]
+fn child_whose_writes_fail() {
+    let Some(dir) = std::env::var_os(LIMITED) else { return };
+    let options = options(dir.as_ref());
+    let (mut database, _) = Database::open(&options).unwrap();
+    // The signal would end the process; without it the write fails.
+    SigSet::from_iter([Signal::SIGXFSZ]).thread_block().unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let mut stored = Vec::new();
+    let mut session = database.session();
+    for id in 1..=60 {
+        let failing = id % 6 == 0;
+        // The log grows with each batch, so from its present size on it cannot be written.
+        let soft = if failing { dir_size(&options) / 8 } else { hard };
+        setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
+        let first = id * 1000;
+        let result = session.apply(&Batch { id, ops: (first..first + 300).map(|seq| append(1, seq)).collect() });
+        setrlimit(Resource::RLIMIT_FSIZE, hard, hard).unwrap();
+        assert_eq!(result.is_err(), failing, "batch {id}: {result:?}");
+        if result.is_ok() {
+            stored.extend(first..first + 300);
+        }
+        let rows = session.read(&read_all(1, 0)).unwrap();
+        assert!(rows.iter().map(|row| row.seq.0).eq(stored.iter().copied()), "after batch {id}");
+    }
+    drop(session);
+    drop(database);
+    let (mut database, found) = Database::open(&options).unwrap();
+    assert_eq!(found.damage, None);
+    assert_eq!(seqs(&mut database, 1), stored);
+    println!("all is well");
+}
+
+fn dir_size(options: &Options) -> u64 {
+    let files = std::fs::read_dir(&options.dir).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn a_batch_that_cannot_be_written_leaves_no_trace_and_the_next_is_tried_afresh() {
+    let dir = TempDir::new().unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "limits::child_whose_writes_fail", "--nocapture"])
+        .env(LIMITED, dir.path())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&child.stdout);
+    assert!(out.contains("all is well"), "{out}\n{}", String::from_utf8_lossy(&child.stderr));
 }
 
 #[test]
@@ -127,7 +182,7 @@ fn a_full_hand_over_gives_the_command_back() {
     let wait = std::sync::Mutex::new(wait);
     let on_reply = Box::new(move |_: Reply| wait.lock().unwrap().recv().unwrap_or_default());
     let (store, _) = Store::open(&Options { max_pending: 2, ..options(dir.path()) }, on_reply).unwrap();
-    let batch = |id| Command::Commit(moteway::queue::Batch { id, ops: vec![append(1, id)] });
+    let batch = |id| Command::Commit(Batch { id, ops: vec![append(1, id)] });
     // The thread is stuck in its first reply; two more commands fit, perhaps one less while it picks up the first.
     let refused = (1..=4).map(|id| store.submit(batch(id))).filter(Result::is_err).count();
     assert!((1..=2).contains(&refused), "{refused}");
