@@ -54,7 +54,7 @@ pub(super) fn migrate(conn: &Connection) -> Result<(), Fault> {
     if found == VERSION {
         return Ok(());
     }
-    if found < 0 || found > VERSION {
+    if !(0..=VERSION).contains(&found) {
         // Believed only if it is written in two places: a flipped bit must not look like a later version.
         let confirmed =
             conn.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get::<_, i64>(0));

@@ -82,7 +82,7 @@ impl<'d> Session<'d> {
         }
         if result.is_ok() {
             // The batch is safe whether or not the log can be folded; a log that cannot is bounded by `bound_log`.
-            self.log_stuck = self.checkpoint_if_due().is_err();
+            self.log_stuck = self.checkpoint_if_due().map_err(|fault| self.note(&fault)).is_err();
         }
         *self.leftovers |= matches!(result, Err(Fault::Sqlite(_)));
         result.map_err(|fault| self.note(&fault))
@@ -382,7 +382,7 @@ impl<'d> Session<'d> {
     fn empty_if_all_dead(&mut self) -> Result<(), Fault> {
         let total = self.ledger.total();
         let dead = total.dead_bytes + total.dead_count * ROW_OVERHEAD;
-        if total.count > 0 || dead < RECLAIM_MIN || dead > EMPTY_MAX {
+        if total.count > 0 || !(RECLAIM_MIN..=EMPTY_MAX).contains(&dead) {
             return Ok(());
         }
         self.execute(Sql::DeleteAll, [])?;

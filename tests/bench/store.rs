@@ -128,10 +128,12 @@ fn start(dir: &Path, scale: u64) {
         let file = dir.join("moteway.db").metadata().expect("the file is there").len() as f64 / 1e6;
         let clean = open_ms(&options, rows);
         let unclean = open_ms(&Options { dir: killed.path().to_owned(), ..options.clone() }, rows);
-        println!(
-            "{rows:>9} {file:>10.1} {clean:>12.1} {unclean:>14.1} {after:>11} {:>14}",
-            after.saturating_sub(rss)
-        );
+        // And when the first page is lost, so that everything must be carried over into a new file.
+        let db = std::fs::OpenOptions::new().write(true).open(dir.join("moteway.db")).expect("the file is there");
+        db.write_all_at(&[0; 2048], 0).expect("the file is written");
+        let salvage = open_ms(&options, rows);
+        let growth = after.saturating_sub(rss);
+        println!("{rows:>9} {file:>10.1} {clean:>10.1} {unclean:>14.1} {salvage:>11.1} {after:>10} {growth:>14}");
     }
 }
 

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use crate::support::{copy_files, message, options};
 
+type Bytes = Box<[u8]>;
+
 /// What must be stored.
 #[derive(Debug, Clone, Default)]
 struct Model {
@@ -16,7 +18,7 @@ struct Model {
     last_pkid: BTreeMap<u16, u16>,
     released: Vec<(DestId, u16)>,
     received: BTreeSet<(DestId, u16)>,
-    records: BTreeMap<(RecordKind, Box<[u8]>), Box<[u8]>>,
+    records: BTreeMap<(RecordKind, Bytes), Bytes>,
     retained: BTreeMap<String, Message>,
     last_seq: u64,
 }

@@ -15,11 +15,12 @@ pub trait Subject {
     fn reopen(&mut self) -> Recovered;
 }
 
+type Test = (&'static str, fn(&mut dyn Subject));
 type Make<'a> = &'a dyn Fn() -> Box<dyn Subject>;
 
 /// Runs everything, each test on a fresh store.
 pub fn run(make: Make<'_>) {
-    let tests: [(&str, fn(&mut dyn Subject)); 10] = [
+    let tests: [Test; 10] = [
         ("rows come back whole and in order", rows_come_back_whole_and_in_order),
         ("a read keeps its limits but gives at least one row", a_read_keeps_its_limits),
         ("a deleted prefix is gone, the rest stays", a_deleted_prefix_is_gone),
