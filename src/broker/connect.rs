@@ -198,11 +198,14 @@ impl Broker {
     /// What a resumed session has in flight goes out again, in the old order [MQTT-4.4.0-1].
     fn resume(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32) {
         let Some(dest) = self.line_of(session) else { return };
-        for pkid in queues.releases(dest).to_vec() {
+        let releases: Vec<u16> = queues.releases(dest).collect();
+        for pkid in releases {
             if let Some(conn) = self.conn_mut(id) {
                 conn.inflight.push_back(Flight { pkid, state: FlightState::PubComp });
             }
-            self.reply(id, &Packet::PubRel(PubRel::new(pkid, ReasonCode::Success)));
+            let token = self.next_token(id);
+            let outcome = queues.confirm_release(now, dest, pkid, token);
+            self.reply_when(id, outcome, &Packet::PubRel(PubRel::new(pkid, ReasonCode::Success)));
         }
         queues.activate(dest);
         self.pump(now, queues, session);

@@ -101,8 +101,8 @@ impl Broker {
             _ => None,
         };
         let receipt = line.zip(publish.receipt);
-        if receipt.is_some_and(|(dest, id)| queues.has_receipt(dest, id)) {
-            return Outcome::Done;
+        if let Some(outcome) = receipt.and_then(|(dest, id)| queues.known_receipt(now, dest, id, token)) {
+            return outcome;
         }
         self.stats.publish_received += 1;
         self.stats.publish_bytes_received += publish.payload.len() as u64;
@@ -128,8 +128,8 @@ impl Broker {
         receipt: Option<(DestId, u16)>,
         token: Token,
     ) -> Outcome {
-        if receipt.is_some_and(|(dest, id)| queues.has_receipt(dest, id)) {
-            return Outcome::Done;
+        if let Some(outcome) = receipt.and_then(|(dest, id)| queues.known_receipt(now, dest, id, token)) {
+            return outcome;
         }
         let inbound = Inbound {
             topic: parts.topic,
@@ -159,10 +159,8 @@ impl Broker {
         receipt: u16,
         token: Token,
     ) -> Outcome {
-        match self.line_of(session) {
-            Some(dest) => queues.forget(now, dest, receipt, token),
-            None => Outcome::Done,
-        }
+        let forgotten = self.line_of(session).and_then(|dest| queues.forget(now, dest, receipt, token));
+        forgotten.unwrap_or(Outcome::Done)
     }
 
     /// Subscribes; retained messages follow as ordinary deliveries.

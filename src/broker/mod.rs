@@ -237,9 +237,8 @@ impl Broker {
     /// The connection is gone, by the peer or by the transport.
     pub fn handle_closed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
         let Some(gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
-        self.open -= 1;
-        if let Some(listener) = self.listeners.get_mut(usize::from(gone.listener.0)) {
-            listener.connections -= 1;
+        if !gone.closing {
+            self.uncount(gone.listener);
         }
         if let Some(session) = gone.session {
             self.session_lost(now, queues, session, true);
@@ -322,7 +321,16 @@ impl Broker {
         let Some(conn) = self.conn_mut(id) else { return };
         if !conn.closing {
             conn.closing = true;
+            let listener = conn.listener;
+            self.uncount(listener);
             self.outputs.push_back(Output::Close(id));
+        }
+    }
+
+    fn uncount(&mut self, listener: ListenerId) {
+        self.open -= 1;
+        if let Some(listener) = self.listeners.get_mut(usize::from(listener.0)) {
+            listener.connections -= 1;
         }
     }
 

@@ -222,16 +222,13 @@ impl Broker {
     }
 
     fn handle_pubrel(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32, rel: PubRel<'_>) {
-        let line = self.line_of(session).filter(|dest| queues.has_receipt(*dest, rel.pkid));
-        let Some(dest) = line else {
-            // Answered all the same, so that the client can go on [MQTT-4.3.3-11].
-            let comp = PubComp::new(rel.pkid, ReasonCode::PacketIdentifierNotFound);
-            self.reply_when(id, Outcome::Done, &Packet::PubComp(comp));
-            return;
-        };
         let token = self.next_token(id);
-        let outcome = queues.forget(now, dest, rel.pkid, token);
-        self.reply_when(id, outcome, &Packet::PubComp(PubComp::new(rel.pkid, ReasonCode::Success)));
+        let forgotten = self.line_of(session).and_then(|dest| queues.forget(now, dest, rel.pkid, token));
+        // An unknown identifier is answered all the same, so that the client can go on [MQTT-4.3.3-11].
+        let reason =
+            if forgotten.is_some() { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let outcome = forgotten.unwrap_or(Outcome::Done);
+        self.reply_when(id, outcome, &Packet::PubComp(PubComp::new(rel.pkid, reason)));
     }
 
     fn handle_pubcomp(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32, comp: PubComp<'_>) {

@@ -169,18 +169,17 @@ impl Broker {
             QoS::ExactlyOnce => self.line(queues, now, session).map(|dest| (dest, publish.pkid)),
             _ => None,
         };
+        let token = self.next_token(id);
         if let Some((dest, pkid)) = receipt
-            && queues.has_receipt(dest, pkid)
+            && let Some(outcome) = queues.known_receipt(now, dest, pkid, token)
         {
             // Sent again: it was published already [MQTT-4.3.3-10].
-            self.reply_when(id, Outcome::Done, &Packet::PubRec(PubRec::new(pkid, ReasonCode::Success)));
+            self.reply_when(id, outcome, &Packet::PubRec(PubRec::new(pkid, ReasonCode::Success)));
             return Ok(());
         }
         self.check_receive_maximum(queues, id, receipt.map(|(dest, _)| dest))?;
-        let token = self.next_token(id);
         let (outcome, matched) = self.publish(now, queues, origin, &inbound, Some(token), receipt);
-        self.acknowledge(id, publish, outcome, matched);
-        Ok(())
+        self.acknowledge(id, publish, outcome, matched)
     }
 
     /// A 5.0 client keeps to the Receive Maximum it was told [MQTT-3.3.4-7].
@@ -193,16 +192,24 @@ impl Broker {
         Ok(())
     }
 
-    fn acknowledge(&mut self, id: ConnId, publish: &Publish<'_>, outcome: Outcome, matched: bool) {
+    fn acknowledge(
+        &mut self,
+        id: ConnId,
+        publish: &Publish<'_>,
+        outcome: Outcome,
+        matched: bool,
+    ) -> Result<(), Fault> {
         let version = self.conn(id).map_or(Version::V311, |conn| conn.version);
         let reason = match outcome {
             Outcome::Refused(refusal) => {
                 self.stats.publish_refused += 1;
-                if version != Version::V5 {
-                    // 3.1.1 has no way to say no: without PUBACK the client sends it again when it reconnects.
-                    return;
+                let reason = refusal_reason(refusal);
+                if version != Version::V5 && refusal != Refusal::NotAuthorised {
+                    // 3.1.1 has no way to say no. Without PUBACK the client sends the message again, and all after
+                    // it, when it has connected anew: nothing is lost and the order holds.
+                    return Err(Fault::new(reason, "a publish was refused, and 3.1.1 knows no other way to say so"));
                 }
-                refusal_reason(refusal)
+                reason
             }
             _ if matched => ReasonCode::Success,
             _ => ReasonCode::NoMatchingSubscribers,
@@ -212,6 +219,7 @@ impl Broker {
             _ => Packet::PubAck(PubAck::new(publish.pkid, reason)),
         };
         self.reply_when(id, outcome, &packet);
+        Ok(())
     }
 
     /// Hands a message to everyone who should have it. Nothing is stored or sent when it is refused. The token is

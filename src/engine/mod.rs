@@ -1,5 +1,259 @@
 //! The one pure composition: gateway, broker, bridge and queue; turns inputs into outputs.
+//!
+//! The cores do not know each other. Here the broker answers what the gateway and the bridge ask of it, what is
+//! settled finds its way to whoever waits, and everything that the cores want done becomes one stream of outputs.
 
 mod contract;
+mod ports;
+mod setup;
+mod status;
 
 pub use contract::{Input, Output};
+pub use setup::Start;
+pub use status::{LineStatus, Status, UpstreamStatus};
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use crate::bridge::{self, Bridge};
+use crate::broker::{self, Broker};
+use crate::config::UpstreamId;
+use crate::engine::ports::{Clients, Lines, LocalBroker, owner};
+use crate::gateway::{self, Gateway, SessionId};
+use crate::metrics::{Level, Notice};
+use crate::mqtt::{ConnId, Outbox};
+use crate::queue::{self, Owner, Queues, Reply, Token};
+use crate::time::{Instant, Now, earliest};
+
+/// Who a connection belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Conn {
+    Client,
+    Upstream(UpstreamId),
+}
+
+/// The whole gateway, without its sockets, files and clocks.
+#[derive(Debug)]
+pub struct Engine {
+    broker: Broker,
+    gateway: Gateway,
+    bridge: Bridge,
+    queues: Queues,
+    /// Topic prefix of what the gateway says about itself; empty: it says nothing.
+    status_topic: String,
+    upstreams: Vec<setup::UpstreamSetup>,
+    conns: Vec<Conn>,
+    outputs: VecDeque<Output>,
+    shutting_down: bool,
+    shutdown_told: bool,
+}
+
+impl Engine {
+    /// Takes exactly one fact about the world. Drain [`Engine::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        match input {
+            Input::Accepted { conn, listener, peer } => {
+                self.set_conn(conn, Conn::Client);
+                self.broker.handle_accepted(now, conn, listener, peer);
+            }
+            Input::Received { conn, bytes } => match self.conn(conn) {
+                Conn::Client => self.broker.handle_received(now, &mut self.queues, conn, bytes),
+                Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Received { upstream, bytes }),
+            },
+            Input::Flushed { conn } => match self.conn(conn) {
+                Conn::Client => self.broker.handle_flushed(now, &mut self.queues, conn),
+                Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Flushed { upstream }),
+            },
+            Input::Closed { conn, error } => match self.conn(conn) {
+                Conn::Client => self.broker.handle_closed(now, &mut self.queues, conn),
+                Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Closed { upstream, error }),
+            },
+            Input::Datagram { link, from, bytes } => {
+                self.tell_gateway(now, gateway::Input::Datagram { link, from, bytes });
+            }
+            Input::SerialOpened { link } => self.tell_gateway(now, gateway::Input::SerialOpened { link }),
+            Input::SerialBytes { link, bytes } => self.tell_gateway(now, gateway::Input::SerialBytes { link, bytes }),
+            Input::SerialClosed { link, error } => {
+                self.tell_gateway(now, gateway::Input::SerialClosed { link });
+                let who = format!("link {}", link.0);
+                let notice = Notice::new(Level::Warn, "serial port lost", who, error);
+                self.outputs.push_back(Output::Notice(notice));
+            }
+            Input::Dialed { upstream, conn } => {
+                self.set_conn(conn, Conn::Upstream(upstream));
+                self.tell_bridge(now, bridge::Input::Dialed { upstream, conn });
+            }
+            Input::DialFailed { upstream, error } => {
+                self.tell_bridge(now, bridge::Input::DialFailed { upstream, error });
+            }
+            Input::Store(reply) => self.handle_reply(now, reply),
+            Input::Timeout => self.handle_timeout(now),
+            Input::Shutdown => self.handle_shutdown(now),
+        }
+        self.settle(now);
+    }
+
+    /// What the engine wants done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When silence becomes an input: give [`Input::Timeout`] then.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let cores = earliest(self.broker.deadline(), self.gateway.deadline());
+        earliest(earliest(cores, self.bridge.deadline()), self.queues.deadline())
+    }
+
+    /// The bytes on their way to a connection.
+    pub fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        match self.conn(conn) {
+            Conn::Client => self.broker.outbox(conn),
+            Conn::Upstream(_) => self.bridge.outbox(conn),
+        }
+    }
+
+    fn conn(&self, conn: ConnId) -> Conn {
+        self.conns.get(conn.0 as usize).copied().unwrap_or(Conn::Client)
+    }
+
+    fn set_conn(&mut self, conn: ConnId, to: Conn) {
+        let index = conn.0 as usize;
+        if self.conns.len() <= index {
+            self.conns.resize(index + 1, Conn::Client);
+        }
+        self.conns[index] = to;
+    }
+
+    fn tell_gateway(&mut self, now: Now, input: gateway::Input<'_>) {
+        let mut clients = Clients { broker: &mut self.broker, queues: &mut self.queues };
+        self.gateway.handle_input(now, input, &mut clients);
+    }
+
+    fn tell_bridge(&mut self, now: Now, input: bridge::Input<'_>) {
+        // Both ports use the queues, one after the other.
+        let queues = RefCell::new(&mut self.queues);
+        let mut lines = Lines { queues: &queues };
+        let mut local = LocalBroker {
+            broker: &mut self.broker,
+            queues: &queues,
+            upstreams: &self.upstreams,
+            status_topic: &self.status_topic,
+        };
+        self.bridge.handle_input(now, input, &mut lines, &mut local);
+    }
+
+    fn handle_reply(&mut self, now: Now, reply: Reply) {
+        self.queues.handle_reply(now, reply);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now.at);
+        if due(self.broker.deadline()) {
+            self.broker.handle_timeout(now, &mut self.queues);
+        }
+        if due(self.gateway.deadline()) {
+            self.tell_gateway(now, gateway::Input::Timeout);
+        }
+        if due(self.bridge.deadline()) {
+            self.tell_bridge(now, bridge::Input::Timeout);
+        }
+        if due(self.queues.deadline()) {
+            self.queues.handle_timeout(now);
+        }
+    }
+
+    fn handle_shutdown(&mut self, now: Now) {
+        self.shutting_down = true;
+        self.broker.handle_shutdown(now, &mut self.queues);
+        self.tell_bridge(now, bridge::Input::Shutdown);
+        self.queues.flush();
+    }
+
+    /// Lets the cores talk until none has anything left to say.
+    fn settle(&mut self, now: Now) {
+        loop {
+            let mut busy = false;
+            while let Some((dest, whose)) = self.queues.poll_ready() {
+                busy = true;
+                match whose {
+                    Owner::Session(session) if self.broker.is_local(session) => {
+                        self.tell_gateway(now, gateway::Input::Ready { session: SessionId(session) });
+                    }
+                    Owner::Session(session) => self.broker.pump(now, &mut self.queues, session),
+                    Owner::Upstream(_) => self.tell_bridge(now, bridge::Input::Ready { dest }),
+                    Owner::Nobody => {}
+                }
+            }
+            while let Some(output) = self.queues.poll_output(now) {
+                busy = true;
+                match output {
+                    queue::Output::Commit(batch) => self.outputs.push_back(Output::Commit(batch)),
+                    queue::Output::Read(read) => self.outputs.push_back(Output::Read(read)),
+                    queue::Output::Settled(token) => self.tell_settled(now, token),
+                    queue::Output::Notice(notice) => self.outputs.push_back(Output::Notice(notice)),
+                }
+            }
+            while let Some(output) = self.broker.poll_output() {
+                busy = true;
+                match output {
+                    broker::Output::Flush(conn) => self.outputs.push_back(Output::Flush { conn }),
+                    broker::Output::Close(conn) => self.outputs.push_back(Output::Close { conn }),
+                    broker::Output::TakenOver(session) => {
+                        self.tell_gateway(now, gateway::Input::TakenOver { session: SessionId(session) });
+                    }
+                    broker::Output::Notice(notice) => self.outputs.push_back(Output::Notice(notice)),
+                }
+            }
+            busy |= self.drain_gateway();
+            busy |= self.drain_bridge();
+            if !busy {
+                break;
+            }
+        }
+        if self.shutting_down && !self.shutdown_told && self.queues.is_idle() {
+            self.shutdown_told = true;
+            self.outputs.push_back(Output::ShutdownDone);
+        }
+    }
+
+    fn tell_settled(&mut self, now: Now, token: Token) {
+        match token.split() {
+            (owner::BROKER, token) => self.broker.handle_settled(token),
+            (owner::GATEWAY, token) => {
+                self.tell_gateway(now, gateway::Input::Settled { token, outcome: Ok(()) });
+            }
+            (owner::BRIDGE, token) => self.tell_bridge(now, bridge::Input::Settled { token, result: Ok(()) }),
+            _ => {}
+        }
+    }
+
+    fn drain_gateway(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(output) = self.gateway.poll_output() {
+            busy = true;
+            self.outputs.push_back(match output {
+                gateway::Output::Send { link, to: Some(to), bytes } => {
+                    Output::Datagram { link, to, bytes: bytes.to_vec() }
+                }
+                gateway::Output::Send { link, to: None, bytes } => Output::SerialWrite { link, bytes: bytes.to_vec() },
+                gateway::Output::Notice(notice) => Output::Notice(notice),
+            });
+        }
+        busy
+    }
+
+    fn drain_bridge(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(output) = self.bridge.poll_output() {
+            busy = true;
+            self.outputs.push_back(match output {
+                bridge::Output::Dial { upstream, endpoint } => Output::Dial { upstream, endpoint },
+                bridge::Output::Flush { conn, .. } => Output::Flush { conn },
+                bridge::Output::Close { conn, .. } => Output::Close { conn },
+                bridge::Output::Notice(notice) => Output::Notice(notice),
+            });
+        }
+        busy
+    }
+}

@@ -69,7 +69,8 @@ pub trait Sessions {
     fn release(&mut self, now: Now, session: SessionId, seq: Seq, pkid: u16, token: Token) -> Outcome;
     /// QoS 2 to the client, PUBCOMP came.
     fn complete(&mut self, now: Now, session: SessionId, pkid: u16);
-    /// QoS 2 ids of a resumed session whose PUBREL is due.
+    /// QoS 2 ids of a resumed session whose PUBREL is due and may be sent at once. One whose release is still on its way
+    /// to the disk is left to the next resumption.
     fn releases(&self, session: SessionId) -> Vec<u16>;
     /// What is in flight goes back to the queue, in its place.
     fn rewind(&mut self, now: Now, session: SessionId);

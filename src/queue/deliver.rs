@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::mqtt::{Message, QoS};
-use crate::queue::line::Stored;
-use crate::queue::{DestId, Op, Outcome, Queues, Seq, Token};
+use crate::queue::line::{Released, Stored};
+use crate::queue::{Admission, DestId, Op, Outcome, Queues, Seq, Token};
 use crate::time::Now;
 
 /// The next message of a line.
@@ -139,13 +139,14 @@ impl Queues {
 
     /// Outbound QoS 2, PUBREC came: the destination owns the message. PUBREL may be sent when this is settled.
     pub fn release(&mut self, now: Now, dest: DestId, seq: Seq, pkid: u16, token: Token) -> Outcome {
+        let batch = self.journal.id();
         let Some(line) = self.line_mut(dest) else { return Outcome::Done };
         let Some(index) = line.find_taken(seq) else { return Outcome::Done };
         if line.window[index].done {
             return Outcome::Done;
         }
         line.stats.delivered += 1;
-        line.releases.push(pkid);
+        line.releases.push(Released { pkid, seq, batch });
         let durable = line.window[index].stored != Stored::Never;
         let outcome = if durable {
             line.window[index].stored = Stored::Never;
@@ -160,23 +161,49 @@ impl Queues {
     /// Outbound QoS 2, PUBCOMP came.
     pub fn complete(&mut self, now: Now, dest: DestId, pkid: u16) {
         let Some(line) = self.line_mut(dest) else { return };
-        let Some(index) = line.releases.iter().position(|id| *id == pkid) else { return };
+        let Some(index) = line.releases.iter().position(|released| released.pkid == pkid) else { return };
         line.releases.remove(index);
         if line.durable {
             self.journal.add_lazily(now.at, Op::Complete { dest, pkid });
         }
     }
 
-    /// Outbound QoS 2 identifiers that wait for PUBCOMP, oldest first.
-    #[must_use]
-    pub fn releases(&self, dest: DestId) -> &[u16] {
-        self.line(dest).map_or(&[], |line| &line.releases)
+    /// Outbound QoS 2 identifiers that wait for PUBCOMP, oldest first. Before PUBREL is sent again on a new connection,
+    /// [`Queues::confirm_release`] says whether it may be.
+    pub fn releases(&self, dest: DestId) -> impl Iterator<Item = u16> {
+        self.line(dest).into_iter().flat_map(|line| line.releases.iter().map(|released| released.pkid))
     }
 
-    /// Inbound QoS 2: whether this identifier was received and not yet released.
-    #[must_use]
-    pub fn has_receipt(&self, dest: DestId, pkid: u16) -> bool {
-        self.line(dest).is_some_and(|line| line.receipts.contains(&pkid))
+    /// Those of [`Queues::releases`] that are durable, so that PUBREL may be sent again at once.
+    pub fn safe_releases(&self, dest: DestId) -> impl Iterator<Item = u16> {
+        let releases = self.line(dest).into_iter().flat_map(|line| &line.releases);
+        let safe = releases.filter(|released| self.journal.is_committed(released.batch));
+        safe.map(|released| released.pkid)
+    }
+
+    /// A new connection of the same session: PUBREL for an identifier that was released on an earlier one may be sent
+    /// when this is settled. Sent sooner, a crash would bring the message back under an identifier that is free.
+    pub fn confirm_release(&mut self, now: Now, dest: DestId, pkid: u16, token: Token) -> Outcome {
+        let Some(line) = self.line(dest).filter(|line| line.durable) else { return Outcome::Done };
+        let Some(released) = line.releases.iter().find(|released| released.pkid == pkid) else {
+            return Outcome::Done;
+        };
+        if self.journal.is_committed(released.batch) {
+            return Outcome::Done;
+        }
+        self.change(now, Op::Release { dest, seq: released.seq, pkid }, token)
+    }
+
+    /// Inbound QoS 2, a PUBLISH came: whether its identifier was received and not yet released, so that the message
+    /// is not published again. PUBREC may be sent when what is given back is settled: the first copy may still be on
+    /// its way to the disk.
+    pub fn known_receipt(&mut self, now: Now, dest: DestId, pkid: u16, token: Token) -> Option<Outcome> {
+        let line = self.line(dest)?;
+        let batch = *line.receipts.get(&pkid)?;
+        if !line.durable || self.journal.is_committed(batch) {
+            return Some(Outcome::Done);
+        }
+        Some(self.change(now, Op::Receive { dest, pkid }, token))
     }
 
     /// How many inbound QoS 2 identifiers wait for their release.
@@ -186,20 +213,30 @@ impl Queues {
     }
 
     /// Inbound QoS 2: remembers the identifier together with its message.
-    pub fn receive(&mut self, now: Now, admission: &mut crate::queue::Admission, dest: DestId, pkid: u16) {
+    pub fn receive(&mut self, now: Now, admission: &mut Admission, dest: DestId, pkid: u16) {
+        let batch = self.journal.id();
         let Some(line) = self.line_mut(dest) else { return };
-        if line.receipts.insert(pkid) && line.durable {
+        line.receipts.insert(pkid, batch);
+        if line.durable {
             self.add_to(now, admission, Op::Receive { dest, pkid });
         }
     }
 
-    /// Inbound QoS 2, PUBREL came: forgets the identifier. PUBCOMP may be sent when this is settled.
-    pub fn forget(&mut self, now: Now, dest: DestId, pkid: u16, token: Token) -> Outcome {
-        let Some(line) = self.line_mut(dest) else { return Outcome::Done };
-        if !line.receipts.remove(&pkid) || !line.durable {
-            return Outcome::Done;
+    /// Inbound QoS 2, PUBREL came: forgets the identifier. PUBCOMP may be sent when this is settled, not before: the
+    /// next message with this identifier must not look like a copy after a crash. `None` for an unknown identifier.
+    pub fn forget(&mut self, now: Now, dest: DestId, pkid: u16, token: Token) -> Option<Outcome> {
+        let batch = self.journal.id();
+        let line = self.lines.get_mut(usize::from(dest.0))?.as_mut()?;
+        line.forgetting.retain(|(_, batch)| !self.journal.is_committed(*batch));
+        let known = line.receipts.remove(&pkid).is_some() || line.forgetting.iter().any(|(id, _)| *id == pkid);
+        if !known {
+            return None;
         }
-        self.change(now, Op::Forget { dest, pkid }, token)
+        if !line.durable {
+            return Some(Outcome::Done);
+        }
+        line.forgetting.push((pkid, batch));
+        Some(self.change(now, Op::Forget { dest, pkid }, token))
     }
 
     /// Inbound QoS 2, the client began a new session: all identifiers are forgotten.
@@ -207,7 +244,7 @@ impl Queues {
         let Some(line) = self.line_mut(dest) else { return };
         let receipts = std::mem::take(&mut line.receipts);
         if line.durable {
-            for pkid in receipts {
+            for pkid in receipts.into_keys() {
                 self.journal.add_lazily(now.at, Op::Forget { dest, pkid });
             }
         }

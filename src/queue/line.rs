@@ -8,7 +8,7 @@
 //!
 //! The window is always the oldest part without a gap, so order never depends on where a message lies.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::config::WhenFull;
@@ -85,6 +85,15 @@ pub(crate) struct Entry {
     pub done: bool,
 }
 
+/// An outbound QoS 2 message that its destination owns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Released {
+    pub pkid: u16,
+    pub seq: Seq,
+    /// The batch that makes it durable; 0: long ago.
+    pub batch: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Line {
     pub owner: Owner,
@@ -108,9 +117,11 @@ pub(crate) struct Line {
     /// A waiting `DeleteUpTo`.
     pub delete: Option<Place>,
     /// Outbound QoS 2 ids that wait for PUBCOMP, oldest first.
-    pub releases: Vec<u16>,
-    /// Inbound QoS 2 ids that wait for PUBREL.
-    pub receipts: BTreeSet<u16>,
+    pub releases: Vec<Released>,
+    /// Inbound QoS 2 ids that wait for PUBREL, and the batch that makes each durable.
+    pub receipts: BTreeMap<u16, u64>,
+    /// Inbound QoS 2 ids that were released, and the batch that makes that durable.
+    pub forgetting: Vec<(u16, u64)>,
     /// Next fixed id for QoS 2, see [`next_pkid`].
     pub pkid: u16,
     pub is_ready: bool,
@@ -138,7 +149,8 @@ impl Line {
             reading: None,
             delete: None,
             releases: Vec::new(),
-            receipts: BTreeSet::new(),
+            receipts: BTreeMap::new(),
+            forgetting: Vec::new(),
             pkid: 0,
             is_ready: false,
             oldest_at: None,
@@ -173,10 +185,14 @@ impl Line {
         self.window.push_back(entry);
     }
 
-    /// A fixed packet identifier for a QoS 2 message.
+    /// A fixed packet identifier for a QoS 2 message: none that still waits for its PUBCOMP.
     pub(crate) fn next_pkid(&mut self) -> u16 {
-        self.pkid = next_pkid(self.pkid);
-        self.pkid
+        loop {
+            self.pkid = next_pkid(self.pkid);
+            if self.releases.iter().all(|released| released.pkid != self.pkid) {
+                return self.pkid;
+            }
+        }
     }
 
     /// When the oldest message arrived, as far as that is in memory.

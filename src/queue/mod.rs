@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::config;
 use crate::metrics::{Level, Notice};
 use crate::queue::journal::Journal;
-use crate::queue::line::Line;
+use crate::queue::line::{Line, Released};
 use crate::time::{Instant, Now, Wall, earliest};
 
 pub use admission::Admission;
@@ -115,16 +115,17 @@ impl Queues {
             line.pkid = found.last_pkid;
         }
         for &(dest, pkid) in &recovered.released {
+            let has_newer = recovered.queues.iter().any(|found| found.dest == dest && found.last_pkid != 0);
             if let Some(line) = self.line_mut(dest) {
-                line.releases.push(pkid);
-                if line.count == 0 {
+                line.releases.push(Released { pkid, seq: Seq(0), batch: 0 });
+                if !has_newer {
                     line.pkid = pkid;
                 }
             }
         }
         for &(dest, pkid) in &recovered.received {
             if let Some(line) = self.line_mut(dest) {
-                line.receipts.insert(pkid);
+                line.receipts.insert(pkid, 0);
             }
         }
     }

@@ -150,9 +150,9 @@ fn qos_2_waits_for_its_identifier_to_be_durable() {
     let (ops, outputs) = commit(&mut queues, at(900));
     assert!(matches!(ops.as_slice(), [Op::Release { pkid: 0x8000, .. }]), "{ops:?}");
     assert_eq!(outputs, [Output::Settled(Token(9))]);
-    assert_eq!(queues.releases(dest), [0x8000]);
+    assert!(queues.releases(dest).eq([0x8000]));
     queues.complete(at(900), dest, 0x8000);
-    assert!(queues.releases(dest).is_empty());
+    assert_eq!(queues.releases(dest).count(), 0);
 }
 
 #[test]

@@ -1,0 +1,238 @@
+//! The broker and the queues as the gateway and the bridge see them.
+
+use std::cell::RefCell;
+
+use crate::bridge::{self, Depth, Local, Outbound};
+use crate::broker::Broker;
+use crate::broker::local::LocalPublish;
+use crate::config::UpstreamId;
+use crate::engine::setup::UpstreamSetup;
+use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
+use crate::mqtt::{MessageParts, QoS};
+use crate::queue::{DestId, Outcome, Queues, RecordKind, Refusal, Seq, Token};
+use crate::time::Now;
+
+/// Whose a token is.
+pub(crate) mod owner {
+    pub(crate) const BROKER: u8 = 0;
+    pub(crate) const GATEWAY: u8 = 1;
+    pub(crate) const BRIDGE: u8 = 2;
+}
+
+/// What the gateway's clients are given.
+pub(crate) struct Clients<'a> {
+    pub broker: &'a mut Broker,
+    pub queues: &'a mut Queues,
+}
+
+impl Clients<'_> {
+    fn line(&self, session: SessionId) -> Option<DestId> {
+        self.broker.local_line(session.0)
+    }
+}
+
+impl Sessions for Clients<'_> {
+    fn open(&mut self, now: Now, client_id: &str, clean: bool) -> Result<Opened, Refusal> {
+        let (session, present) = self.broker.local_open(now, self.queues, client_id, clean)?;
+        Ok(Opened { session: SessionId(session), present })
+    }
+
+    fn close(&mut self, now: Now, session: SessionId, will: bool) {
+        self.broker.local_close(now, self.queues, session.0, will);
+    }
+
+    fn set_will(&mut self, now: Now, session: SessionId, will: Option<gateway::Will>, token: Token) -> Outcome {
+        let will = will.map(|will| crate::broker::Will {
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos.as_u8(),
+            retain: will.retain,
+            delay: 0,
+            expiry: None,
+            properties: Vec::new(),
+        });
+        self.broker.local_set_will(now, self.queues, session.0, will, token.owned_by(owner::GATEWAY))
+    }
+
+    fn publish(&mut self, now: Now, session: Option<SessionId>, publish: Publish<'_>, token: Token) -> Outcome {
+        let publish = LocalPublish {
+            topic: publish.topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            receipt: publish.receipt,
+        };
+        let session = session.map(|session| session.0);
+        self.broker.local_publish(now, self.queues, session, publish, token.owned_by(owner::GATEWAY))
+    }
+
+    fn forget_receipt(&mut self, now: Now, session: SessionId, receipt: u16, token: Token) -> Outcome {
+        self.broker.local_forget_receipt(now, self.queues, session.0, receipt, token.owned_by(owner::GATEWAY))
+    }
+
+    fn subscribe(&mut self, now: Now, session: SessionId, filter: &str, qos: QoS, token: Token) -> (QoS, Outcome) {
+        let token = token.owned_by(owner::GATEWAY);
+        (qos, self.broker.local_subscribe(now, self.queues, session.0, filter, qos, token))
+    }
+
+    fn unsubscribe(&mut self, now: Now, session: SessionId, filter: &str, token: Token) -> Outcome {
+        self.broker.local_unsubscribe(now, self.queues, session.0, filter, token.owned_by(owner::GATEWAY))
+    }
+
+    fn next(&mut self, now: Now, session: SessionId) -> Option<Next> {
+        let next = self.broker.local_next(now, self.queues, session.0)?;
+        Some(Next { seq: next.seq, qos: next.qos, retain: next.retain, pkid: next.pkid, message: next.message })
+    }
+
+    fn waiting(&self, session: SessionId) -> u64 {
+        self.line(session).map_or(0, |dest| self.queues.depth(dest).messages)
+    }
+
+    fn acked(&mut self, now: Now, session: SessionId, seq: Seq) {
+        self.broker.local_acked(now, self.queues, session.0, seq);
+    }
+
+    fn release(&mut self, now: Now, session: SessionId, seq: Seq, pkid: u16, token: Token) -> Outcome {
+        match self.line(session) {
+            Some(dest) => self.queues.release(now, dest, seq, pkid, token.owned_by(owner::GATEWAY)),
+            None => Outcome::Done,
+        }
+    }
+
+    fn complete(&mut self, now: Now, session: SessionId, pkid: u16) {
+        if let Some(dest) = self.line(session) {
+            self.queues.complete(now, dest, pkid);
+        }
+    }
+
+    fn releases(&self, session: SessionId) -> Vec<u16> {
+        self.line(session).map(|dest| self.queues.safe_releases(dest).collect()).unwrap_or_default()
+    }
+
+    fn rewind(&mut self, _now: Now, session: SessionId) {
+        if let Some(dest) = self.line(session) {
+            self.queues.rewind(dest);
+        }
+    }
+
+    fn save_client(&mut self, now: Now, client_id: &str, record: Option<String>, token: Token) -> Outcome {
+        let token = Some(token.owned_by(owner::GATEWAY));
+        match record {
+            Some(record) => {
+                self.queues.put(now, RecordKind::SnClient, client_id.as_bytes(), record.as_bytes(), token)
+            }
+            None => self.queues.delete_record(now, RecordKind::SnClient, client_id.as_bytes(), token),
+        }
+    }
+}
+
+/// The queues of out-rules, as the bridge sees them.
+pub(crate) struct Lines<'a, 'b> {
+    pub queues: &'a RefCell<&'b mut Queues>,
+}
+
+impl Outbound for Lines<'_, '_> {
+    fn peek(&mut self, now: Now, dest: DestId) -> Option<bridge::Peeked> {
+        let next = self.queues.borrow_mut().peek(now, dest)?;
+        Some(bridge::Peeked {
+            seq: next.seq,
+            qos: next.qos,
+            retain: next.retain,
+            pkid: next.pkid,
+            message: next.message,
+        })
+    }
+
+    fn take(&mut self, dest: DestId, seq: Seq) {
+        self.queues.borrow_mut().take(dest, seq);
+    }
+
+    fn acked(&mut self, now: Now, dest: DestId, seq: Seq) {
+        self.queues.borrow_mut().acked(now, dest, seq);
+    }
+
+    fn release(&mut self, now: Now, dest: DestId, seq: Seq, pkid: u16, token: Token) -> Outcome {
+        self.queues.borrow_mut().release(now, dest, seq, pkid, token.owned_by(owner::BRIDGE))
+    }
+
+    fn complete(&mut self, now: Now, dest: DestId, pkid: u16) {
+        self.queues.borrow_mut().complete(now, dest, pkid);
+    }
+
+    fn releases(&self, dest: DestId) -> Vec<u16> {
+        self.queues.borrow().releases(dest).collect()
+    }
+
+    fn rewind(&mut self, dest: DestId) {
+        self.queues.borrow_mut().rewind(dest);
+    }
+
+    fn bury(&mut self, now: Now, dest: DestId, seq: Seq, reason: &str) {
+        self.queues.borrow_mut().bury(now, dest, seq, reason);
+    }
+
+    fn depth(&self, dest: DestId) -> Depth {
+        let depth = self.queues.borrow().depth(dest);
+        Depth { messages: depth.messages, bytes: depth.bytes, oldest: depth.oldest }
+    }
+}
+
+/// The broker, as the bridge sees it.
+pub(crate) struct LocalBroker<'a, 'b> {
+    pub broker: &'a mut Broker,
+    pub queues: &'a RefCell<&'b mut Queues>,
+    pub upstreams: &'a [UpstreamSetup],
+    pub status_topic: &'a str,
+}
+
+impl LocalBroker<'_, '_> {
+    fn upstream(&self, upstream: UpstreamId) -> Option<&UpstreamSetup> {
+        self.upstreams.get(usize::from(upstream.0))
+    }
+
+    fn receipts(&self, upstream: UpstreamId) -> Option<DestId> {
+        self.upstream(upstream)?.receipts
+    }
+}
+
+impl Local for LocalBroker<'_, '_> {
+    fn publish(
+        &mut self,
+        now: Now,
+        upstream: UpstreamId,
+        parts: MessageParts<'_>,
+        receipt: Option<u16>,
+        token: Token,
+    ) -> Outcome {
+        let receipt = self.receipts(upstream).zip(receipt);
+        let token = token.owned_by(owner::BRIDGE);
+        self.broker.publish_from_upstream(now, &mut self.queues.borrow_mut(), upstream, &parts, receipt, token)
+    }
+
+    fn forget_receipt(&mut self, now: Now, upstream: UpstreamId, receipt: u16, token: Token) -> Outcome {
+        let token = token.owned_by(owner::BRIDGE);
+        let forgotten =
+            self.receipts(upstream).and_then(|dest| self.queues.borrow_mut().forget(now, dest, receipt, token));
+        forgotten.unwrap_or(Outcome::Done)
+    }
+
+    fn forget_receipts(&mut self, now: Now, upstream: UpstreamId) {
+        if let Some(dest) = self.receipts(upstream) {
+            self.queues.borrow_mut().forget_all(now, dest);
+        }
+    }
+
+    fn status(&mut self, now: Now, upstream: UpstreamId, up: bool, detail: &str) {
+        let Some(name) = self.upstream(upstream).map(|upstream| upstream.name.as_str()) else { return };
+        if self.status_topic.is_empty() {
+            return;
+        }
+        let topic = format!("{}/upstream/{name}", self.status_topic);
+        let state = serde_json::json!({
+            "state": if up { "online" } else { "offline" },
+            "detail": detail,
+            "since": now.wall.as_millis(),
+        });
+        self.broker.publish_own(now, &mut self.queues.borrow_mut(), &topic, state.to_string().as_bytes(), true);
+    }
+}

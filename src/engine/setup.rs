@@ -1,0 +1,168 @@
+//! The engine as it starts: what the configuration asks for meets what the store found.
+
+use std::collections::VecDeque;
+
+use crate::bridge::rule::{CompiledRule, RuleError};
+use crate::bridge::{Bridge, Common, Intake, Setup};
+use crate::broker::{Broker, BridgeRule};
+use crate::config::{Config, Upstream, UpstreamId, WhenFull};
+use crate::engine::ports::Clients;
+use crate::engine::{Engine, Output};
+use crate::gateway::Gateway;
+use crate::metrics::{Level, Notice};
+use crate::queue::{DestId, Limits, Owner, Queues, RecordKind, Recovered};
+use crate::time::Now;
+
+/// What the engine is made of.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Checked, with `{gateway}` filled in.
+    pub config: &'a Config,
+    /// What the store found.
+    pub recovered: Recovered,
+    /// Seeds everything that is random: jitter, assigned client ids, hash tables.
+    pub seed: u64,
+    /// What each upstream's `password_file` holds, by position.
+    pub passwords: Vec<Option<Vec<u8>>>,
+}
+
+/// What the ports need to know of an upstream.
+#[derive(Debug)]
+pub(crate) struct UpstreamSetup {
+    pub name: String,
+    /// Where inbound QoS 2 identifiers are remembered, if it has rules that bring messages in.
+    pub receipts: Option<DestId>,
+}
+
+impl Engine {
+    /// An engine that continues where the store left off.
+    ///
+    /// # Errors
+    /// If a rule cannot work; a checked configuration has none.
+    pub fn new(now: Now, start: Start<'_>) -> Result<Self, RuleError> {
+        let Start { config, recovered, seed, passwords } = start;
+        let mut queues = Queues::new(&config.store, &recovered);
+        let mut broker = Broker::new(now, config, seed);
+        let newest = recovered.last_seq;
+        let damage = recovered.damage.clone();
+        let sn_records = gateway_records(&recovered);
+        broker.recover(now, &mut queues, recovered);
+
+        let mut setups = Vec::new();
+        let mut upstreams = Vec::new();
+        for (index, upstream) in config.upstream.iter().enumerate() {
+            let id = UpstreamId(u16::try_from(index).unwrap_or(u16::MAX));
+            let resumes = has_lines(&queues, upstream);
+            let dests = open_rules(now, &mut queues, &mut broker, id, upstream)?;
+            let receipts = open_receipts(now, &mut queues, id, upstream)?;
+            upstreams.push(UpstreamSetup { name: upstream.name.clone(), receipts });
+            let password = passwords.get(index).cloned().flatten();
+            setups.push(Setup { config: upstream.clone(), password, dests, resumes });
+        }
+        let intake = Intake {
+            max_packet_bytes: config.broker.max_packet_bytes,
+            receive_maximum: config.broker.receive_maximum,
+        };
+        let bridge = Bridge::new(setups, Common { intake, recovered: newest }, seed)?;
+
+        let mut gateway = Gateway::new(config.sn.clone(), &config.link);
+        let mut clients = Clients { broker: &mut broker, queues: &mut queues };
+        let records = sn_records.iter().map(|(client_id, record)| (client_id.as_str(), record.as_str()));
+        gateway.recover(now, records, &mut clients);
+
+        let mut engine = Self {
+            broker,
+            gateway,
+            bridge,
+            queues,
+            status_topic: config.gateway.status_topic.clone(),
+            upstreams,
+            conns: Vec::new(),
+            outputs: VecDeque::new(),
+            shutting_down: false,
+            shutdown_told: false,
+        };
+        if let Some(damage) = damage {
+            engine.outputs.push_back(Output::Notice(Notice::new(Level::Error, "store was damaged", "store", damage)));
+        }
+        engine.warn_of_orphans();
+        engine.settle(now);
+        Ok(engine)
+    }
+
+    /// Queues of rules that are no longer configured keep what they hold, and say so.
+    fn warn_of_orphans(&mut self) {
+        for (name, dest) in self.queues.names() {
+            let waiting = self.queues.depth(dest).messages;
+            if self.queues.owner(dest) == Some(Owner::Nobody) && waiting > 0 {
+                let detail = format!("{waiting} stored messages wait for a rule that is no longer configured");
+                self.outputs.push_back(Output::Notice(Notice::new(Level::Warn, "queue without a rule", name, detail)));
+            }
+        }
+    }
+}
+
+/// The gateway's records: client id and JSON.
+fn gateway_records(recovered: &Recovered) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let records = recovered.records.iter().filter(|(kind, ..)| *kind == RecordKind::SnClient);
+    records.map(|(_, key, value)| (text(key), text(value))).collect()
+}
+
+fn rule_line(upstream: &str, rule: &str) -> String {
+    format!("rule:{upstream}/{rule}")
+}
+
+fn receipts_line(upstream: &str) -> String {
+    format!("upstream:{upstream}")
+}
+
+/// Whether the store knows this upstream from before.
+fn has_lines(queues: &Queues, upstream: &Upstream) -> bool {
+    let rules = rule_line(&upstream.name, "");
+    queues.names().any(|(name, _)| name.starts_with(&rules) || name == receipts_line(&upstream.name))
+}
+
+/// Gives each rule that sends its queue, and makes it a target of the broker.
+fn open_rules(
+    now: Now,
+    queues: &mut Queues,
+    broker: &mut Broker,
+    id: UpstreamId,
+    upstream: &Upstream,
+) -> Result<Vec<(usize, DestId)>, RuleError> {
+    let mut dests = Vec::new();
+    for (position, rule) in upstream.rule.iter().enumerate() {
+        let Some(outward) = CompiledRule::new(rule)?.outward else { continue };
+        let limits =
+            Limits { max_messages: rule.max_messages, max_bytes: rule.max_bytes, when_full: rule.when_full };
+        let name = rule_line(&upstream.name, &rule.name);
+        let Some(dest) = queues.open(now, &name, Owner::Upstream(id), limits) else { continue };
+        dests.push((position, dest));
+        broker.add_rule(BridgeRule {
+            filter: outward.filter().into(),
+            exclude: rule.exclude.iter().map(|filter| filter.as_str().into()).collect(),
+            dest,
+            upstream: id,
+            qos: rule.qos,
+            retain: rule.retain,
+            ttl: rule.ttl,
+        });
+    }
+    Ok(dests)
+}
+
+fn open_receipts(
+    now: Now,
+    queues: &mut Queues,
+    id: UpstreamId,
+    upstream: &Upstream,
+) -> Result<Option<DestId>, RuleError> {
+    for rule in &upstream.rule {
+        if CompiledRule::new(rule)?.inward.is_some() {
+            let limits = Limits { max_messages: 0, max_bytes: 0, when_full: WhenFull::Reject };
+            return Ok(queues.open(now, &receipts_line(&upstream.name), Owner::Upstream(id), limits));
+        }
+    }
+    Ok(None)
+}

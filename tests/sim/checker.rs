@@ -1,0 +1,80 @@
+//! What must hold when the world is calm again: promises 1 to 3.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use moteway::mqtt::QoS;
+
+use crate::client::{Client, MessageId};
+use crate::world::World;
+
+/// What was found wrong, in words; empty when all promises held.
+pub fn check(world: &World) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let cloud: Vec<(MessageId, QoS)> =
+        world.cloud.received.iter().map(|(_, id, qos)| (*id, *qos)).collect();
+    for publisher in world.clients.iter().filter(|client| client.subscribes.is_none()) {
+        arrived("cloud", publisher, &cloud, &mut wrong);
+        for (topic, id, _) in &world.cloud.received {
+            let expected = publisher.topic.replacen("site/", "fleet/box/", 1);
+            if id.0 == publisher.number && *topic != expected {
+                wrong.push(format!("{id:?} came as {topic}, not as {expected}"));
+            }
+        }
+        for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("site/#")) {
+            arrived(&format!("subscriber {}", subscriber.number), publisher, &subscriber.received, &mut wrong);
+        }
+        if publisher.unacked() > 0 {
+            wrong.push(format!("publisher {} still waits for {} acknowledgements", publisher.number, publisher.unacked()));
+        }
+    }
+    for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("command/#")) {
+        acked_arrived("command subscriber", &world.cloud.acked, &subscriber.received, &mut wrong);
+    }
+    if world.cloud.unacked() > 0 {
+        wrong.push(format!("the cloud still waits for {} acknowledgements", world.cloud.unacked()));
+    }
+    wrong
+}
+
+fn arrived(place: &str, publisher: &Client, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
+    let own: Vec<(MessageId, QoS)> =
+        received.iter().filter(|(id, _)| id.0 == publisher.number).copied().collect();
+    let acked: Vec<MessageId> = publisher.acked.clone();
+    acked_arrived(place, &acked, &own, wrong);
+    in_order(place, &own, wrong);
+    if publisher.qos == QoS::ExactlyOnce {
+        exactly_once(place, &own, wrong);
+    }
+}
+
+/// Promise 1: acknowledged means safe.
+fn acked_arrived(place: &str, acked: &[MessageId], received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
+    let there: BTreeSet<MessageId> = received.iter().map(|(id, _)| *id).collect();
+    for id in acked.iter().filter(|id| !there.contains(id)) {
+        wrong.push(format!("{id:?} was acknowledged and never reached {place}"));
+    }
+}
+
+/// Promise 3: the first copies of each publisher's messages come in its order.
+fn in_order(place: &str, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+    for (id, _) in received {
+        if seen.insert(*id) {
+            let before = last.insert(id.0, id.1).unwrap_or(0);
+            if before > id.1 {
+                wrong.push(format!("{id:?} reached {place} after {before}"));
+            }
+        }
+    }
+}
+
+/// Promise 3: QoS 2 is exactly once.
+fn exactly_once(place: &str, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for (id, qos) in received {
+        if *qos == QoS::ExactlyOnce && !seen.insert(*id) {
+            wrong.push(format!("{id:?} reached {place} twice at QoS 2"));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The simulated cloud broker: keeps its side of MQTT to the letter, also across lost connections, and writes down
+//! what it was given.
+
+use std::collections::BTreeSet;
+
+use moteway::mqtt::{
+    ConnAck, Packet, PacketType, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode, SubAck, Version,
+    frame,
+};
+
+use crate::client::{MessageId, parse, payload};
+
+#[derive(Debug, Default)]
+pub struct Cloud {
+    version: Option<Version>,
+    session: bool,
+    receipts: BTreeSet<u16>,
+    partial: Vec<u8>,
+    /// What came, in order: topic, message, QoS.
+    pub received: Vec<(String, MessageId, QoS)>,
+    pub status: Vec<String>,
+    subscribed: bool,
+    commands: u64,
+    next_pkid: u16,
+    /// Commands sent and not yet acknowledged: packet id, message, PUBREC came.
+    unacked: Vec<(u16, MessageId, bool)>,
+    /// What the gateway acknowledged to the cloud.
+    pub acked: Vec<MessageId>,
+}
+
+/// The publisher's number of the cloud's own messages.
+pub const CLOUD: u32 = 900;
+
+impl Cloud {
+    pub fn lost(&mut self) {
+        self.partial.clear();
+        self.version = None;
+        self.subscribed = false;
+    }
+
+    pub fn unacked(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Sends a command down to the gateway, QoS 1 and 2 in turn.
+    pub fn command(&mut self, out: &mut Vec<u8>) {
+        let Some(version) = self.version.filter(|_| self.subscribed && self.unacked.len() < 5) else { return };
+        self.commands += 1;
+        self.next_pkid = self.next_pkid % 100 + 1;
+        if self.unacked.iter().any(|(pkid, ..)| *pkid == self.next_pkid) {
+            return;
+        }
+        let id = (CLOUD, self.commands);
+        self.unacked.push((self.next_pkid, id, false));
+        send_command(version, self.next_pkid, id, false, out);
+    }
+
+    pub fn handle(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.partial.extend_from_slice(bytes);
+        let buffer = std::mem::take(&mut self.partial);
+        let mut used = 0;
+        while let Some(frame) = frame(&buffer[used..], u32::MAX).expect("the bridge keeps to the protocol") {
+            used += frame.raw.len();
+            if frame.packet_type() == Some(PacketType::Connect) {
+                self.connect(&Packet::decode(Version::V5, &frame).expect("a good CONNECT"), out);
+                continue;
+            }
+            let version = self.version.expect("CONNECT comes first");
+            let packet = Packet::decode(version, &frame).expect("the bridge keeps to the protocol");
+            self.handle_packet(version, packet, out);
+        }
+        self.partial = buffer[used..].to_vec();
+    }
+
+    fn connect(&mut self, packet: &Packet<'_>, out: &mut Vec<u8>) {
+        let Packet::Connect(connect) = packet else { unreachable!() };
+        if connect.clean_start {
+            self.session = false;
+            self.receipts.clear();
+        }
+        self.version = Some(connect.version);
+        let ack = ConnAck { session_present: self.session, ..ConnAck::default() };
+        Packet::ConnAck(ack).encode(connect.version, out);
+        self.session = true;
+        for (pkid, id, released) in self.unacked.clone() {
+            if released {
+                Packet::PubRel(PubRel::new(pkid, ReasonCode::Success)).encode(connect.version, out);
+            } else {
+                send_command(connect.version, pkid, id, true, out);
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, version: Version, packet: Packet<'_>, out: &mut Vec<u8>) {
+        match packet {
+            Packet::Publish(publish) => self.publish(version, &publish, out),
+            Packet::PubRel(rel) => {
+                self.receipts.remove(&rel.pkid);
+                Packet::PubComp(PubComp::new(rel.pkid, ReasonCode::Success)).encode(version, out);
+            }
+            Packet::PubAck(ack) => self.settle(ack.pkid, true),
+            Packet::PubRec(rec) => {
+                if let Some(entry) = self.unacked.iter_mut().find(|(pkid, ..)| *pkid == rec.pkid) {
+                    if !entry.2 {
+                        self.acked.push(entry.1);
+                    }
+                    entry.2 = true;
+                }
+                Packet::PubRel(PubRel::new(rec.pkid, ReasonCode::Success)).encode(version, out);
+            }
+            Packet::PubComp(comp) => self.settle(comp.pkid, false),
+            Packet::Subscribe(subscribe) => {
+                self.subscribed = true;
+                let codes: Vec<u8> = subscribe.filters.into_iter().map(|s| s.options.qos.as_u8()).collect();
+                let ack = SubAck { pkid: subscribe.pkid, properties: Default::default(), codes: &codes };
+                Packet::SubAck(ack).encode(version, out);
+            }
+            Packet::PingReq => Packet::PingResp.encode(version, out),
+            Packet::Disconnect(_) => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn settle(&mut self, pkid: u16, acked: bool) {
+        if let Some(index) = self.unacked.iter().position(|(id, ..)| *id == pkid) {
+            let (_, id, _) = self.unacked.remove(index);
+            if acked {
+                self.acked.push(id);
+            }
+        }
+    }
+
+    fn publish(&mut self, version: Version, publish: &Publish<'_>, out: &mut Vec<u8>) {
+        let is_new = match publish.qos {
+            QoS::ExactlyOnce => self.receipts.insert(publish.pkid),
+            _ => true,
+        };
+        if is_new {
+            if publish.topic.starts_with("status/") {
+                self.status.push(String::from_utf8_lossy(publish.payload).into_owned());
+            } else {
+                self.received.push((publish.topic.to_owned(), parse(publish.payload), publish.qos));
+            }
+        }
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => {
+                Packet::PubAck(PubAck::new(publish.pkid, ReasonCode::Success)).encode(version, out);
+            }
+            QoS::ExactlyOnce => {
+                Packet::PubRec(PubRec::new(publish.pkid, ReasonCode::Success)).encode(version, out);
+            }
+        }
+    }
+}
+
+fn send_command(version: Version, pkid: u16, id: MessageId, dup: bool, out: &mut Vec<u8>) {
+    let qos = if id.1 % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+    Publish {
+        dup,
+        qos,
+        retain: false,
+        topic: "fleet/box/command",
+        pkid,
+        properties: PublishProperties::default(),
+        payload: payload(id).as_bytes(),
+    }
+    .encode(version, out);
+}

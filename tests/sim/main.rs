@@ -1,0 +1,121 @@
+//! The simulated world: the real engine against lossy links, a flapping upstream, a disk that forgets what was not
+//! committed and refuses when it is full, and a power cut at any point. One seed decides everything.
+//!
+//! `MOTEWAY_SIM_SEED=N` runs one seed, `MOTEWAY_SIM_SEEDS=N` that many (1 000 unless told).
+
+mod checker;
+mod client;
+mod cloud;
+mod store;
+mod world;
+
+use moteway::config::Config;
+use moteway::mqtt::QoS;
+use moteway::time::Duration;
+
+use crate::client::Client;
+use crate::world::{Weather, World};
+
+const CONFIG: &str = r#"
+[gateway]
+name = "box"
+status_topic = ""
+
+[store]
+window_bytes = 2000
+
+[[upstream]]
+name = "cloud"
+url = ["mqtt://cloud.example.com"]
+status_topic = "status/{gateway}"
+reconnect_min = "200ms"
+reconnect_max = "2s"
+keepalive = "10s"
+stuck_timeout = "20s"
+max_inflight_messages = 20
+version = "VERSION"
+
+  [[upstream.rule]]
+  name = "all"
+  filter = "site/{rest#}"
+  remap = "fleet/{gateway}/{rest}"
+
+  [[upstream.rule]]
+  name = "commands"
+  direction = "in"
+  filter = "fleet/{gateway}/command"
+  remap = "command/{gateway}"
+"#;
+
+fn config(version: &str) -> Config {
+    let parsed = Config::parse(&CONFIG.replace("VERSION", version)).unwrap_or_else(|errors| panic!("{errors}"));
+    parsed.resolve("box").unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+fn clients() -> Vec<Client> {
+    vec![
+        Client::new(1, "site/a/1".into(), QoS::AtLeastOnce, 10),
+        Client::new(2, "site/a/2".into(), QoS::AtLeastOnce, 1),
+        Client::new(3, "site/b/3".into(), QoS::ExactlyOnce, 10),
+        Client::new(4, "site/b/4".into(), QoS::ExactlyOnce, 1),
+        Client::subscriber(10, "site/#", QoS::AtLeastOnce),
+        Client::subscriber(11, "site/#", QoS::ExactlyOnce),
+        Client::subscriber(12, "command/#", QoS::ExactlyOnce),
+    ]
+}
+
+/// One life of the world: calm enough to subscribe, rough for a while, calm again.
+fn live(seed: u64) -> Result<(u64, u32, u32), Vec<String>> {
+    let version = if seed.is_multiple_of(2) { "5" } else { "3.1.1" };
+    let mut world = World::new(seed, config(version), clients());
+    for client in &mut world.clients {
+        client.hold = true;
+    }
+    world.run_for(Duration::from_secs(3));
+    for client in &mut world.clients {
+        assert!(client.subscribes.is_none() || client.subscribed, "seed {seed}: not subscribed in fair weather");
+        client.hold = false;
+    }
+    let secs = |range: std::ops::Range<u64>, world: &mut World| Some(Duration::from_secs(world.rng.u64(range)));
+    let weather = Weather {
+        flap: secs(2..6, &mut world),
+        cut: secs(1..4, &mut world),
+        crash: secs(3..9, &mut world),
+        disk_full: if seed.is_multiple_of(5) { secs(3..8, &mut world) } else { None },
+    };
+    world.weather(weather);
+    world.run_for(Duration::from_secs(25));
+    world.heal();
+    world.run_for(Duration::from_secs(120));
+    let wrong = checker::check(&world);
+    if wrong.is_empty() {
+        let published = world.clients.iter().map(Client::published).sum();
+        Ok((published, world.crashes, world.flaps))
+    } else {
+        Err(wrong)
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn promises_1_to_3_hold_in_any_weather() {
+    let seeds: Vec<u64> = match number("MOTEWAY_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("MOTEWAY_SIM_SEEDS").unwrap_or(1000)).collect(),
+    };
+    let (mut published, mut crashes, mut flaps) = (0, 0, 0);
+    for seed in &seeds {
+        match live(*seed) {
+            Ok((p, c, f)) => (published, crashes, flaps) = (published + p, crashes + c, flaps + f),
+            Err(wrong) => {
+                let shown: Vec<String> = wrong.iter().take(10).cloned().collect();
+                panic!("seed {seed}: {} broken promises\n{}", wrong.len(), shown.join("\n"));
+            }
+        }
+    }
+    println!("{} seeds: {published} messages, {crashes} power cuts, {flaps} outages begun or ended", seeds.len());
+    assert!(published > 0 && (seeds.len() < 10 || crashes > 0), "a world in which nothing happens proves nothing");
+}

@@ -1,0 +1,420 @@
+//! The simulated world: one seed, virtual time. The real engine in the middle; clients, cloud, disk and power are
+//! pretended, and fail as the seed says.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use moteway::config::{Config, ListenerId, UpstreamId};
+use moteway::engine::{Engine, Input, Output, Start};
+use moteway::mqtt::ConnId;
+use moteway::time::{Duration, Instant, Now, Wall};
+
+use crate::client::Client;
+use crate::cloud::Cloud;
+use crate::store::SimStore;
+
+/// What can happen next.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    ToEngine(u32, Vec<u8>),
+    ToPeer(u32, Vec<u8>),
+    EngineClosed(u32),
+    PeerClosed(u32),
+    Store,
+    Dial(UpstreamId),
+    Client(usize),
+    Command,
+    Flap,
+    Cut,
+    Disk,
+    Crash,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Client(usize),
+    Cloud,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    peer: Peer,
+    id: ConnId,
+    /// Bytes arrive in order: no sooner than those before them.
+    down_at: Instant,
+    up_at: Instant,
+}
+
+/// How rough the world is.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    pub flap: Option<Duration>,
+    pub cut: Option<Duration>,
+    pub crash: Option<Duration>,
+    pub disk_full: Option<Duration>,
+}
+
+impl Weather {
+    pub const CALM: Self = Self { flap: None, cut: None, crash: None, disk_full: None };
+}
+
+pub struct World {
+    pub config: Config,
+    engine: Engine,
+    pub store: SimStore,
+    pub cloud: Cloud,
+    pub clients: Vec<Client>,
+    pub rng: fastrand::Rng,
+    seed: u64,
+    now: Instant,
+    events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
+    sequence: u64,
+    /// By a number that is never used again.
+    pipes: BTreeMap<u32, Pipe>,
+    next_pipe: u32,
+    cloud_up: bool,
+    store_busy: bool,
+    weather: Weather,
+    publishing: bool,
+    pub crashes: u32,
+    pub flaps: u32,
+}
+
+const WALL_AT_START: u64 = 1_700_000_000_000;
+
+impl World {
+    pub fn new(seed: u64, config: Config, clients: Vec<Client>) -> Self {
+        let store = SimStore::default();
+        let now = Instant::ZERO;
+        let engine = start(now, &config, &store, seed);
+        let count = clients.len();
+        let mut world = Self {
+            config,
+            engine,
+            store,
+            cloud: Cloud::default(),
+            clients,
+            rng: fastrand::Rng::with_seed(seed),
+            seed,
+            now,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            pipes: BTreeMap::new(),
+            next_pipe: 0,
+            cloud_up: true,
+            store_busy: false,
+            weather: Weather::CALM,
+            publishing: true,
+            crashes: 0,
+            flaps: 0,
+        };
+        world.drain();
+        for client in 0..count {
+            world.plan(Duration::from_millis(client as u64), Event::Client(client));
+        }
+        world.plan(Duration::from_millis(50), Event::Command);
+        world
+    }
+
+    pub fn weather(&mut self, weather: Weather) {
+        self.weather = weather;
+        for event in [Event::Flap, Event::Cut, Event::Disk, Event::Crash] {
+            self.plan_weather(event);
+        }
+    }
+
+    /// Everything works again and nobody publishes any more.
+    pub fn heal(&mut self) {
+        self.weather = Weather::CALM;
+        self.publishing = false;
+        self.cloud_up = true;
+        self.store.full = false;
+        let kept = |event: &Event| !matches!(event, Event::Flap | Event::Cut | Event::Disk | Event::Crash);
+        self.keep_events(kept);
+    }
+
+    fn keep_events(&mut self, kept: impl Fn(&Event) -> bool) {
+        self.events.retain(|Reverse((.., event))| kept(event));
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            let event_at = self.events.peek().map(|Reverse((at, ..))| *at);
+            let deadline = self.engine.deadline();
+            let next = moteway::time::earliest(event_at, deadline).filter(|at| *at <= until);
+            let Some(next) = next else { break };
+            self.now = self.now.max(next);
+            if event_at == Some(next) {
+                if let Some(Reverse((_, _, event))) = self.events.pop() {
+                    self.handle(event);
+                }
+            } else {
+                self.input(Input::Timeout);
+            }
+        }
+        self.now = until;
+    }
+
+    fn plan(&mut self, after: Duration, event: Event) {
+        self.plan_at(self.now + after, event);
+    }
+
+    fn plan_at(&mut self, at: Instant, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, event)));
+    }
+
+    fn plan_weather(&mut self, event: Event) {
+        let mean = match event {
+            Event::Flap => self.weather.flap,
+            Event::Cut => self.weather.cut,
+            Event::Disk => self.weather.disk_full,
+            Event::Crash => self.weather.crash,
+            _ => None,
+        };
+        if let Some(mean) = mean {
+            let micros = u64::try_from(mean.as_micros()).unwrap();
+            let after = Duration::from_micros(self.rng.u64(micros / 4..micros * 2));
+            self.plan(after, event);
+        }
+    }
+
+    fn latency(&mut self) -> Duration {
+        Duration::from_micros(self.rng.u64(100..5_000))
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.engine.handle_input(at(self.now), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Flush { conn } => self.flush(conn),
+                Output::Close { conn } => {
+                    self.flush(conn);
+                    if let Some(pipe) = self.pipe_of(conn) {
+                        let closed_at = self.pipes[&pipe].down_at;
+                        self.plan_at(closed_at, Event::PeerClosed(pipe));
+                    }
+                }
+                Output::Commit(batch) => {
+                    self.store.commit(batch);
+                    self.wake_store();
+                }
+                Output::Read(read) => {
+                    self.store.read(read);
+                    self.wake_store();
+                }
+                Output::Dial { upstream, .. } => {
+                    let after = self.latency();
+                    self.plan(after, Event::Dial(upstream));
+                }
+                Output::Notice(_) | Output::ShutdownDone => {}
+                Output::Datagram { .. } | Output::SerialWrite { .. } => {}
+            }
+        }
+    }
+
+    fn wake_store(&mut self) {
+        if !self.store_busy && self.store.has_jobs() {
+            self.store_busy = true;
+            let after = Duration::from_micros(self.rng.u64(200..30_000));
+            self.plan(after, Event::Store);
+        }
+    }
+
+    fn pipe_of(&self, conn: ConnId) -> Option<u32> {
+        self.pipes.iter().find(|(_, pipe)| pipe.id == conn).map(|(number, _)| *number)
+    }
+
+    fn flush(&mut self, conn: ConnId) {
+        let Some(outbox) = self.engine.outbox(conn) else { return };
+        let mut bytes = Vec::new();
+        while !outbox.is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); 8];
+            let filled = outbox.slices(&mut slices);
+            let count: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+            slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
+            outbox.consume(count);
+        }
+        let latency = self.latency();
+        let Some(number) = self.pipe_of(conn) else { return };
+        let Some(pipe) = self.pipes.get_mut(&number) else { return };
+        if bytes.is_empty() {
+            return;
+        }
+        pipe.down_at = (self.now + latency).max(pipe.down_at);
+        let down_at = pipe.down_at;
+        self.plan_at(down_at, Event::ToPeer(number, bytes));
+        self.engine.handle_input(at(self.now), Input::Flushed { conn });
+    }
+
+    fn send(&mut self, number: u32, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let latency = self.latency();
+        let Some(pipe) = self.pipes.get_mut(&number) else { return };
+        pipe.up_at = (self.now + latency).max(pipe.up_at);
+        let at = pipe.up_at;
+        self.plan_at(at, Event::ToEngine(number, bytes));
+    }
+
+    fn open(&mut self, peer: Peer) -> (u32, ConnId) {
+        let id = (0..).map(ConnId).find(|id| self.pipe_of(*id).is_none()).expect("a free number");
+        let number = self.next_pipe;
+        self.next_pipe += 1;
+        self.pipes.insert(number, Pipe { peer, id, down_at: self.now, up_at: self.now });
+        (number, id)
+    }
+
+    fn pipe_to(&self, peer: Peer) -> Option<u32> {
+        self.pipes.iter().find(|(_, pipe)| pipe.peer == peer).map(|(number, _)| *number)
+    }
+
+    fn peer_lost(&mut self, peer: Peer) {
+        match peer {
+            Peer::Client(client) => self.clients[client].lost(),
+            Peer::Cloud => self.cloud.lost(),
+        }
+    }
+
+    /// Both ends notice, the engine a little later; what was under way is gone.
+    fn cut(&mut self, number: u32) {
+        if let Some(pipe) = self.pipes.get(&number) {
+            self.peer_lost(pipe.peer);
+            let after = self.latency();
+            self.plan(after, Event::EngineClosed(number));
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::ToEngine(number, bytes) => {
+                if let Some(conn) = self.pipes.get(&number).map(|pipe| pipe.id) {
+                    self.input(Input::Received { conn, bytes: &bytes });
+                }
+            }
+            Event::ToPeer(number, bytes) => self.to_peer(number, &bytes),
+            Event::EngineClosed(number) => {
+                if let Some(pipe) = self.pipes.remove(&number) {
+                    self.input(Input::Closed { conn: pipe.id, error: Some("connection reset".into()) });
+                }
+            }
+            Event::PeerClosed(number) => {
+                if let Some(pipe) = self.pipes.remove(&number) {
+                    self.peer_lost(pipe.peer);
+                }
+            }
+            Event::Store => {
+                self.store_busy = false;
+                if let Some(reply) = self.store.finish() {
+                    self.input(Input::Store(reply));
+                }
+                self.wake_store();
+            }
+            Event::Dial(upstream) => self.dial(upstream),
+            Event::Client(client) => self.client(client),
+            Event::Command => {
+                if let (true, Some(pipe)) = (self.publishing, self.pipe_to(Peer::Cloud)) {
+                    let mut out = Vec::new();
+                    self.cloud.command(&mut out);
+                    self.send(pipe, out);
+                }
+                self.plan(Duration::from_millis(80), Event::Command);
+            }
+            Event::Flap => self.flap(),
+            Event::Cut => {
+                let victims: Vec<u32> = self.pipes.keys().copied().collect();
+                if let Some(victim) = self.rng.choice(victims) {
+                    self.cut(victim);
+                }
+                self.plan_weather(Event::Cut);
+            }
+            Event::Disk => {
+                self.store.full = !self.store.full;
+                self.plan_weather(Event::Disk);
+            }
+            Event::Crash => self.crash(),
+        }
+    }
+
+    fn to_peer(&mut self, number: u32, bytes: &[u8]) {
+        let Some(peer) = self.pipes.get(&number).map(|pipe| pipe.peer) else { return };
+        let mut out = Vec::new();
+        match peer {
+            Peer::Client(client) if self.clients[client].connected => self.clients[client].handle(bytes, &mut out),
+            Peer::Cloud if self.cloud_up => self.cloud.handle(bytes, &mut out),
+            _ => return,
+        }
+        self.send(number, out);
+    }
+
+    fn dial(&mut self, upstream: UpstreamId) {
+        if !self.cloud_up {
+            self.input(Input::DialFailed { upstream, error: "connection refused".into() });
+            return;
+        }
+        if let Some(old) = self.pipe_to(Peer::Cloud) {
+            // The cloud sees the old connection end when the same client comes again.
+            self.pipes.remove(&old);
+            self.cloud.lost();
+        }
+        let (_, conn) = self.open(Peer::Cloud);
+        self.input(Input::Dialed { upstream, conn });
+    }
+
+    fn client(&mut self, index: usize) {
+        let mut out = Vec::new();
+        if !self.clients[index].connected {
+            let (number, conn) = self.open(Peer::Client(index));
+            self.input(Input::Accepted { conn, listener: ListenerId(0), peer: None });
+            self.clients[index].connect(&mut out);
+            self.send(number, out);
+        } else if self.publishing && self.rng.u8(0..4) > 0 {
+            self.clients[index].publish(&mut out);
+            if let Some(pipe) = self.pipe_to(Peer::Client(index)) {
+                self.send(pipe, out);
+            }
+        }
+        let after = Duration::from_micros(self.rng.u64(2_000..60_000));
+        self.plan(after, Event::Client(index));
+    }
+
+    fn flap(&mut self) {
+        self.cloud_up = !self.cloud_up;
+        self.flaps += 1;
+        if let (false, Some(pipe)) = (self.cloud_up, self.pipe_to(Peer::Cloud)) {
+            self.cut(pipe);
+        }
+        self.plan_weather(Event::Flap);
+    }
+
+    /// The power goes and comes back: everything in memory is gone, everything committed is there.
+    pub fn crash(&mut self) {
+        self.crashes += 1;
+        self.store.crash(&mut self.rng);
+        self.store_busy = false;
+        for pipe in std::mem::take(&mut self.pipes).into_values() {
+            self.peer_lost(pipe.peer);
+        }
+        self.keep_events(|event| !matches!(event, Event::Store | Event::Dial(_)));
+        let seed = self.seed ^ u64::from(self.crashes);
+        self.engine = start(self.now, &self.config, &self.store, seed);
+        self.drain();
+        self.plan_weather(Event::Crash);
+    }
+}
+
+fn start(now: Instant, config: &Config, store: &SimStore, seed: u64) -> Engine {
+    let start = Start { config, recovered: store.disk.recover(), seed, passwords: Vec::new() };
+    Engine::new(at(now), start).expect("the configuration is good")
+}
+
+fn at(now: Instant) -> Now {
+    Now { at: now, wall: Wall::from_millis(WALL_AT_START + now.as_micros() / 1000) }
+}
