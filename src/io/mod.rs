@@ -1,1 +1,25 @@
-//! io
+//! Sockets, serial ports and timers around the engine.
+//!
+//! One thread runs everything here. The [`Driver`] owns the engine; each connection, link and listener has one task
+//! that hands what came to the engine and writes what the engine left for it. There is no task, channel or lock per
+//! message, and an idle connection owns no buffer: all reads go through one that the driver lends.
+//!
+//! Nothing in this module knows MQTT.
+
+mod connection;
+mod deadline;
+mod disk;
+mod driver;
+mod notices;
+mod serial;
+mod tcp;
+pub mod tls;
+mod udp;
+mod upstream;
+
+pub use disk::{Disk, serve_replies};
+pub use driver::{Driver, Stats};
+pub use serial::{SerialOptions, serve_serial};
+pub use tcp::{Listener, ListenerOptions, bind_listener};
+pub use udp::{bind_udp, serve_udp};
+pub use upstream::Target;

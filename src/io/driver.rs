@@ -1,0 +1,331 @@
+//! The driver: the engine, and who has to be woken for what it wants done.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::task::Waker;
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::config::{LinkId, ListenerId, UpstreamId};
+use crate::engine::{Engine, Input, Output};
+use crate::io::deadline::{self, Alarm};
+use crate::io::disk::Disk;
+use crate::io::notices::Notices;
+use crate::io::serial::SerialPort;
+use crate::io::udp::UdpPort;
+use crate::io::upstream::{Dialer, Target};
+use crate::metrics::Notice;
+use crate::mqtt::{ConnId, Outbox};
+use crate::sys::Clock;
+use crate::time::Now;
+
+/// Size of the one buffer that all reads go through.
+pub(super) const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What the shells did, beside what the engine counts itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Connections accepted, including those that did not finish their TLS handshake.
+    pub accepted: u64,
+    /// Connections closed at once because their listener was full.
+    pub refused: u64,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: u64,
+    /// Outgoing datagrams dropped because the socket and its queue were full, or refused by the system.
+    pub datagrams_dropped: u64,
+    /// Outgoing serial writes dropped because the port was slow or closed.
+    pub serial_dropped: u64,
+}
+
+/// The engine and everything around it. Lives on one thread, shared by its tasks.
+pub struct Driver {
+    pub(super) clock: Clock,
+    /// Lent to whoever reads, for the length of one poll.
+    pub(super) buffer: RefCell<Box<[u8]>>,
+    core: RefCell<Core>,
+    dialer: Dialer,
+    /// Connection tasks alive.
+    connections: Cell<usize>,
+    changed: Notify,
+}
+
+/// What is borrowed during a turn.
+pub(super) struct Core {
+    pub(super) engine: Engine,
+    pub(super) stats: Stats,
+    pub(super) alarm: Alarm,
+    /// A connection whose outbox holds this much is not read until its peer took some of it.
+    pub(super) pause_bytes: usize,
+    slots: Slab<Slot>,
+    /// The connection whose task is being polled. It looks at its slot itself, so it needs no wake.
+    running: Option<ConnId>,
+    links: Vec<LinkPort>,
+    /// Dials asked for in this turn; started when the turn ends.
+    dials: Vec<(UpstreamId, usize)>,
+    disk: Box<dyn Disk>,
+    notices: Notices,
+    shutdown_done: bool,
+}
+
+/// What the driver knows of a connection. Its task has the rest.
+#[derive(Default)]
+struct Slot {
+    waker: Option<Waker>,
+    dirty: bool,
+    /// Set when the engine is done with the connection: what is still to be written.
+    closing: Option<Box<Outbox>>,
+}
+
+enum LinkPort {
+    None,
+    Udp(Rc<UdpPort>),
+    Serial(Rc<SerialPort>),
+}
+
+impl Driver {
+    /// A driver for `engine`. `targets` are the upstreams in the order of the configuration. A connection is not
+    /// read while its outbox holds `pause_bytes` or more.
+    #[must_use]
+    pub fn new(
+        engine: Engine,
+        clock: Clock,
+        disk: Box<dyn Disk>,
+        targets: Vec<Target>,
+        pause_bytes: usize,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            clock,
+            buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            core: RefCell::new(Core {
+                engine,
+                stats: Stats::default(),
+                alarm: Alarm::default(),
+                pause_bytes,
+                slots: Slab::new(),
+                running: None,
+                links: Vec::new(),
+                dials: Vec::new(),
+                disk,
+                notices: Notices::default(),
+                shutdown_done: false,
+            }),
+            dialer: Dialer::new(targets),
+            connections: Cell::new(0),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Does what the engine wants from the beginning, and watches its deadlines from now on.
+    /// Call it on the engine's thread once listeners and links are in place.
+    pub fn start(self: &Rc<Self>) {
+        tokio::task::spawn_local(deadline::watch(Rc::clone(self)));
+        self.inputs(std::iter::empty());
+    }
+
+    /// Tells the engine one fact and does what it wants done.
+    pub fn input(self: &Rc<Self>, input: Input<'_>) {
+        self.inputs(std::iter::once(input));
+    }
+
+    /// Tells the engine several facts of one moment.
+    pub fn inputs<'a>(self: &Rc<Self>, inputs: impl Iterator<Item = Input<'a>>) {
+        let now = self.clock.now();
+        let mut core = self.core();
+        core.dispatch(now);
+        for input in inputs {
+            core.input(now, input);
+        }
+        self.end_turn(core);
+    }
+
+    /// Writes to the log what a shell has to say.
+    pub(super) fn log(&self, notice: &Notice) {
+        let now = self.clock.now();
+        self.core().notices.log(now.at, notice);
+    }
+
+    /// Counts what a shell did.
+    pub(super) fn count(&self, count: impl FnOnce(&mut Stats)) {
+        count(&mut self.core().stats);
+    }
+
+    /// What the shells did so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core.borrow().stats
+    }
+
+    /// Waits until the engine answered `Input::Shutdown`.
+    pub async fn shutdown_done(&self) {
+        self.until(|| self.core.borrow().shutdown_done).await;
+    }
+
+    /// Waits until no connection is left.
+    pub async fn disconnected(&self) {
+        self.until(|| self.connections.get() == 0).await;
+    }
+
+    async fn until(&self, done: impl Fn() -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if done() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Borrows what a turn needs. Never held across an `await`.
+    pub(super) fn core(&self) -> RefMut<'_, Core> {
+        self.core.borrow_mut()
+    }
+
+    /// Ends a turn: starts dials, sets the alarm, tells who waits for the shutdown.
+    pub(super) fn end_turn(self: &Rc<Self>, mut core: RefMut<'_, Core>) {
+        core.running = None;
+        let deadline = core.engine.deadline();
+        core.alarm.expect(deadline);
+        if core.shutdown_done {
+            self.changed.notify_waiters();
+        }
+        if core.dials.is_empty() {
+            return;
+        }
+        let dials = std::mem::take(&mut core.dials);
+        drop(core);
+        for (upstream, endpoint) in dials {
+            self.dialer.dial(self, upstream, endpoint);
+        }
+    }
+
+    /// Gives a new accepted connection its number and tells the engine.
+    pub(super) fn on_accepted(self: &Rc<Self>, listener: ListenerId, peer: Option<std::net::SocketAddr>) -> ConnId {
+        let mut core = self.core();
+        let conn = core.open();
+        core.input(self.clock.now(), Input::Accepted { conn, listener, peer });
+        self.end_turn(core);
+        conn
+    }
+
+    /// Gives a dialled connection its number and tells the engine.
+    pub(super) fn on_dialed(self: &Rc<Self>, upstream: UpstreamId) -> ConnId {
+        let mut core = self.core();
+        let conn = core.open();
+        core.input(self.clock.now(), Input::Dialed { upstream, conn });
+        self.end_turn(core);
+        conn
+    }
+
+    /// A connection's task begins (+1) or has ended.
+    pub(super) fn on_task(&self, begins: bool) {
+        let count = self.connections.get();
+        self.connections.set(if begins { count + 1 } else { count - 1 });
+        if count == 1 && !begins {
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    pub(super) fn add_udp(&self, link: LinkId, port: Rc<UdpPort>) {
+        self.core().add_link(link, LinkPort::Udp(port));
+    }
+
+    pub(super) fn add_serial(&self, link: LinkId, port: Rc<SerialPort>) {
+        self.core().add_link(link, LinkPort::Serial(port));
+    }
+}
+
+impl Core {
+    /// Tells the engine one fact and does what it wants done.
+    pub(super) fn input(&mut self, now: Now, input: Input<'_>) {
+        self.engine.handle_input(now, input);
+        self.dispatch(now);
+    }
+
+    fn dispatch(&mut self, now: Now) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Flush { conn } => self.wake(conn, |slot| slot.dirty = true),
+                Output::Close { conn } => {
+                    // The engine may forget the connection from its next input on, so the rest is taken now.
+                    let rest = self.engine.outbox(conn).map(std::mem::take).unwrap_or_default();
+                    self.wake(conn, |slot| slot.closing = Some(Box::new(rest)));
+                }
+                Output::Datagram { link, to, bytes } => match self.links.get(usize::from(link.0)) {
+                    Some(LinkPort::Udp(port)) => port.send(to, bytes, &mut self.stats),
+                    _ => self.stats.datagrams_dropped += 1,
+                },
+                Output::SerialWrite { link, bytes } => match self.links.get(usize::from(link.0)) {
+                    Some(LinkPort::Serial(port)) => port.write(bytes, &mut self.stats),
+                    _ => self.stats.serial_dropped += 1,
+                },
+                Output::Dial { upstream, endpoint } => self.dials.push((upstream, endpoint)),
+                Output::Commit(batch) => self.disk.commit(batch),
+                Output::Read(read) => self.disk.read(read),
+                Output::Notice(notice) => self.notices.log(now.at, &notice),
+                Output::ShutdownDone => self.shutdown_done = true,
+            }
+        }
+    }
+
+    /// Changes a connection's slot and wakes its task, unless that task is the one that runs.
+    fn wake(&mut self, conn: ConnId, change: impl FnOnce(&mut Slot)) {
+        let Some(slot) = self.slots.get_mut(conn.0 as usize) else { return };
+        change(slot);
+        if self.running != Some(conn)
+            && let Some(waker) = &slot.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn open(&mut self) -> ConnId {
+        let key = self.slots.insert(Slot::default());
+        ConnId(u32::try_from(key).expect("the limit on open files is far below 2^32"))
+    }
+
+    /// Begins a turn of `conn`, whose task is woken through `waker` later.
+    pub(super) fn begin_turn(&mut self, conn: ConnId, waker: &Waker) {
+        self.running = Some(conn);
+        if let Some(slot) = self.slots.get_mut(conn.0 as usize)
+            && !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker))
+        {
+            slot.waker = Some(waker.clone());
+        }
+    }
+
+    /// Whether the engine asked for a flush that is not done yet.
+    pub(super) fn is_dirty(&self, conn: ConnId) -> bool {
+        self.slots.get(conn.0 as usize).is_some_and(|slot| slot.dirty)
+    }
+
+    /// The flush is done.
+    pub(super) fn set_clean(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slots.get_mut(conn.0 as usize) {
+            slot.dirty = false;
+        }
+    }
+
+    /// Whether the engine is done with the connection.
+    pub(super) fn is_closing(&self, conn: ConnId) -> bool {
+        self.slots.get(conn.0 as usize).is_some_and(|slot| slot.closing.is_some())
+    }
+
+    /// Frees the number of a connection that the engine closed or that was reported to it as closed, and returns
+    /// what is still to be written.
+    pub(super) fn release(&mut self, conn: ConnId) -> Option<Box<Outbox>> {
+        self.slots.try_remove(conn.0 as usize).and_then(|slot| slot.closing)
+    }
+
+    fn add_link(&mut self, link: LinkId, port: LinkPort) {
+        let at = usize::from(link.0);
+        if self.links.len() <= at {
+            self.links.resize_with(at + 1, || LinkPort::None);
+        }
+        self.links[at] = port;
+    }
+}

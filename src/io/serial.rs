@@ -1,0 +1,169 @@
+//! Serial links. A port may come and go (USB): it is opened again and again until it is there.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep;
+use tokio_serial::{DataBits, FlowControl, Parity, SerialStream, StopBits};
+
+use crate::config::LinkId;
+use crate::engine::Input;
+use crate::io::Driver;
+use crate::io::driver::{Core, Stats};
+use crate::time::{Duration, Now};
+
+/// Between two attempts to open a port.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// Outgoing bytes that wait for a slow port: some seconds at 115 200 baud.
+const MAX_QUEUED_BYTES: usize = 64 * 1024;
+/// Reads of one port before other tasks get their turn.
+const READS_PER_TURN: usize = 16;
+
+/// How to open a port: always 8 data bits, no parity, one stop bit.
+#[derive(Debug, Clone)]
+pub struct SerialOptions {
+    /// A device file; a stable name such as `/dev/serial/by-id/...` survives replugging.
+    pub device: PathBuf,
+    /// Bits per second.
+    pub baud: u32,
+    /// Hardware flow control.
+    pub rtscts: bool,
+}
+
+/// What waits to be written to a port.
+#[derive(Default)]
+pub(super) struct SerialPort {
+    queue: RefCell<VecDeque<Vec<u8>>>,
+    /// Bytes in the queue; its head counts in full until all of it is written.
+    queued_bytes: Cell<usize>,
+    /// Bytes of the head that are already written.
+    written: Cell<usize>,
+    is_open: Cell<bool>,
+    task: RefCell<Option<Waker>>,
+}
+
+/// Moves bytes between a port and the engine for ever, and tells the engine when the port comes and goes.
+#[allow(clippy::disallowed_methods)] // a shell waits
+pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialOptions) {
+    let port = Rc::new(SerialPort::default());
+    driver.add_serial(link, Rc::clone(&port));
+    let mut told = String::new();
+    loop {
+        let error = match open(&options) {
+            Ok(stream) => {
+                told.clear();
+                port.is_open.set(true);
+                driver.input(Input::SerialOpened { link });
+                let error = port.serve(&driver, link, stream).await;
+                port.close();
+                error
+            }
+            Err(error) => error.to_string(),
+        };
+        // A port that stays away is reported once.
+        if error != told {
+            told.clone_from(&error);
+            driver.input(Input::SerialClosed { link, error });
+        }
+        sleep(REOPEN_AFTER).await;
+    }
+}
+
+fn open(options: &SerialOptions) -> tokio_serial::Result<SerialStream> {
+    let flow_control = if options.rtscts { FlowControl::Hardware } else { FlowControl::None };
+    let settings = tokio_serial::new(options.device.to_string_lossy(), options.baud)
+        .data_bits(DataBits::Eight)
+        .parity(Parity::None)
+        .stop_bits(StopBits::One)
+        .flow_control(flow_control);
+    SerialStream::open(&settings)
+}
+
+impl SerialPort {
+    /// Queues bytes for the port; drops them when it is closed or slow.
+    pub(super) fn write(&self, bytes: Vec<u8>, stats: &mut Stats) {
+        let queued_bytes = self.queued_bytes.get() + bytes.len();
+        if !self.is_open.get() || queued_bytes > MAX_QUEUED_BYTES {
+            stats.serial_dropped += 1;
+            return;
+        }
+        self.queued_bytes.set(queued_bytes);
+        self.queue.borrow_mut().push_back(bytes);
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
+    fn close(&self) {
+        self.is_open.set(false);
+        self.queue.take();
+        self.queued_bytes.set(0);
+        self.written.set(0);
+    }
+
+    /// Serves an open port until it fails; returns why.
+    async fn serve(&self, driver: &Rc<Driver>, link: LinkId, mut stream: SerialStream) -> String {
+        poll_fn(|cx| {
+            *self.task.borrow_mut() = Some(cx.waker().clone());
+            let now = driver.clock.now();
+            let mut core = driver.core();
+            let read = self.poll_read(&mut stream, driver, link, &mut core, now, cx);
+            driver.end_turn(core);
+            let written = self.poll_write(&mut stream, cx);
+            match read.and(written) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(error.to_string()),
+            }
+        })
+        .await
+    }
+
+    fn poll_read(
+        &self,
+        stream: &mut SerialStream,
+        driver: &Driver,
+        link: LinkId,
+        core: &mut Core,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
+        let mut buffer = driver.buffer.borrow_mut();
+        for _ in 0..READS_PER_TURN {
+            let mut room = ReadBuf::new(&mut buffer);
+            match Pin::new(&mut *stream).poll_read(cx, &mut room)? {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(()) if room.filled().is_empty() => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the port was hung up"));
+                }
+                Poll::Ready(()) => core.input(now, Input::SerialBytes { link, bytes: room.filled() }),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn poll_write(&self, stream: &mut SerialStream, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut queue = self.queue.borrow_mut();
+        while let Some(bytes) = queue.front() {
+            let left = &bytes[self.written.get()..];
+            match Pin::new(&mut *stream).poll_write(cx, left)? {
+                Poll::Pending => break,
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) if count < left.len() => self.written.set(self.written.get() + count),
+                Poll::Ready(_) => {
+                    self.queued_bytes.set(self.queued_bytes.get() - bytes.len());
+                    self.written.set(0);
+                    queue.pop_front();
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Dialling upstreams: name, address, TCP, TLS. What comes of it is a connection like any other.
+
+mod connect;
+mod resolve;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rustls::pki_types::ServerName;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsConnector;
+
+use crate::config::{Upstream, UpstreamId, UpstreamUrl};
+use crate::engine::Input;
+use crate::io::tls::{self, TlsError};
+use crate::io::upstream::connect::Link;
+use crate::io::upstream::resolve::Resolver;
+use crate::io::{Driver, connection};
+use crate::time::Duration;
+
+/// An upstream as the dialler sees it.
+pub struct Target {
+    endpoints: Vec<Endpoint>,
+    connect_timeout: Duration,
+    /// How long sent bytes may stay unacknowledged by the peer's kernel.
+    user_timeout: Duration,
+}
+
+struct Endpoint {
+    url: UpstreamUrl,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Target {
+    /// Reads the certificates and checks the names.
+    ///
+    /// # Errors
+    /// If a file is missing or wrong, or a host name cannot be in a certificate.
+    pub fn new(upstream: &Upstream) -> Result<Self, TlsError> {
+        let connector = if upstream.url.iter().any(|url| url.tls) {
+            Some(TlsConnector::from(tls::client_config(upstream.tls.as_ref())?))
+        } else {
+            None
+        };
+        let server_name = upstream.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        let endpoint = |url: &UpstreamUrl| {
+            let connector = connector.clone().filter(|_| url.tls);
+            let name = server_name.unwrap_or(&url.host);
+            let tls = match connector {
+                Some(connector) => Some((connector, parse_server_name(name)?)),
+                None => None,
+            };
+            Ok(Endpoint { url: url.clone(), tls })
+        };
+        Ok(Self {
+            endpoints: upstream.url.iter().map(endpoint).collect::<Result<_, TlsError>>()?,
+            connect_timeout: upstream.connect_timeout,
+            user_timeout: upstream.stuck_timeout,
+        })
+    }
+}
+
+fn parse_server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| TlsError { file: None, problem: format!("{name:?} cannot be the name in a certificate") })
+}
+
+/// Dials, one attempt at a time for each upstream.
+pub(super) struct Dialer {
+    targets: Vec<Rc<Target>>,
+    resolver: Resolver,
+    attempts: RefCell<Vec<Option<AbortHandle>>>,
+}
+
+impl Dialer {
+    pub(super) fn new(targets: Vec<Target>) -> Self {
+        let attempts = RefCell::new(targets.iter().map(|_| None).collect());
+        Self { targets: targets.into_iter().map(Rc::new).collect(), resolver: Resolver::default(), attempts }
+    }
+
+    /// Begins an attempt; an unfinished one to the same upstream is given up.
+    pub(super) fn dial(&self, driver: &Rc<Driver>, upstream: UpstreamId, endpoint: usize) {
+        let at = usize::from(upstream.0);
+        let Some(target) = self.targets.get(at) else { return };
+        let (target, driver) = (Rc::clone(target), Rc::clone(driver));
+        let attempt = tokio::task::spawn_local(async move {
+            let dialer = driver.dialer();
+            let outcome = target.connect(endpoint, &dialer.resolver).await;
+            dialer.attempts.borrow_mut()[at] = None;
+            match outcome {
+                Ok(Link::Plain(stream)) => {
+                    let conn = driver.on_dialed(upstream);
+                    connection::spawn(&driver, conn, stream, ());
+                }
+                Ok(Link::Tls(stream)) => {
+                    let conn = driver.on_dialed(upstream);
+                    connection::spawn(&driver, conn, *stream, ());
+                }
+                Err(error) => driver.input(Input::DialFailed { upstream, error }),
+            }
+        });
+        if let Some(older) = self.attempts.borrow_mut()[at].replace(attempt.abort_handle()) {
+            older.abort();
+        }
+    }
+}
