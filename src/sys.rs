@@ -1,5 +1,6 @@
 //! What only the system can tell: clocks, the machine's identity, memory and processor time, the service manager.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -58,6 +59,13 @@ pub fn machine_identity() -> String {
         // An image that was never booted says "uninitialized".
         .find(|id| !id.is_empty() && id != "uninitialized")
         .unwrap_or_else(|| "moteway".to_owned())
+}
+
+/// A seed for the engine's generator, different in each run.
+#[must_use]
+pub fn random_seed() -> u64 {
+    // The standard library keys its hash maps from the system's random source.
+    RandomState::new().build_hasher().finish()
 }
 
 /// Resident memory of this process in bytes, where `/proc` is mounted.
@@ -160,6 +168,11 @@ mod tests {
         assert!(!identity.is_empty() && !identity.contains(char::is_whitespace));
         assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
         assert!(cpu_time().is_some());
+    }
+
+    #[test]
+    fn seeds_differ() {
+        assert_ne!(random_seed(), random_seed());
     }
 
     #[test]

@@ -21,5 +21,5 @@ pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
 pub use serial::{SerialOptions, serve_serial};
 pub use tcp::{Listener, ListenerOptions, bind_listener};
-pub use udp::{bind_udp, serve_udp};
+pub use udp::{UdpPort, bind_udp, serve_udp};
 pub use upstream::Target;

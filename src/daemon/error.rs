@@ -1,0 +1,75 @@
+//! Why a daemon does not start, in words for the operator.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::io::tls::TlsError;
+
+/// Why a daemon does not start.
+#[derive(Debug)]
+pub enum DaemonError {
+    /// The gateway's name cannot be used.
+    Identity(String),
+    /// A certificate or key of a listener or upstream is wrong.
+    Tls { whose: String, error: TlsError },
+    /// The state directory cannot be used.
+    StateDir { path: PathBuf, error: io::Error },
+    /// The store cannot be opened; in the store's words, which name the file and a remedy.
+    Store(String),
+    /// A listener or link cannot be bound.
+    Bind { what: &'static str, name: String, bind: SocketAddr, error: io::Error },
+    /// The system has no thread or file for us.
+    Runtime(io::Error),
+    /// A bug.
+    Panicked,
+}
+
+impl DaemonError {
+    pub(super) fn tls(whose: &str, error: TlsError) -> Self {
+        Self::Tls { whose: whose.to_owned(), error }
+    }
+
+    pub(super) fn bind(what: &'static str, name: &str, bind: SocketAddr, error: io::Error) -> Self {
+        Self::Bind { what, name: name.to_owned(), bind, error }
+    }
+
+    /// Whether only a changed configuration helps, so that starting again is no use.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Identity(_) | Self::Tls { .. })
+    }
+}
+
+impl fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(error) => write!(f, "{error}: set gateway.name"),
+            Self::Tls { whose, error } => write!(f, "TLS of {whose:?}: {error}"),
+            Self::StateDir { path, error } => {
+                write!(f, "the state directory {} cannot be used: {error}", path.display())
+            }
+            Self::Store(error) => write!(f, "the message store cannot be opened: {error}"),
+            Self::Bind { what, name, bind, error } => {
+                write!(f, "{what} {name:?} cannot use {bind}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        write!(f, "; another program has it, `ss -lnp sport = :{}` tells which", bind.port())
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        write!(f, "; no interface has this address, 0.0.0.0 and [::] stand for all")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "; ports below 1024 need the capability CAP_NET_BIND_SERVICE")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Runtime(error) => write!(f, "cannot start: {error}"),
+            Self::Panicked => f.write_str("the daemon failed by a fault of its own"),
+        }
+    }
+}
+
+impl std::error::Error for DaemonError {}

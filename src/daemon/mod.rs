@@ -1,0 +1,214 @@
+//! The daemon: start order, readiness, shutdown, watchdog.
+//!
+//! [`run`] uses nothing that belongs to the process as a whole (no signal handler, no logger, no environment), so
+//! several daemons can live in one process, each on its own thread: see [`spawn`].
+
+mod error;
+pub mod logging;
+mod start;
+mod storage;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::timeout;
+
+use crate::config::{Config, LinkId, ListenerId};
+use crate::daemon::start::Transports;
+use crate::daemon::storage::Storage;
+use crate::engine::{Engine, Input};
+use crate::io::{Driver, serve_replies};
+use crate::sys::{self, Clock, Notifier};
+use crate::time::Duration;
+
+pub use error::DaemonError;
+
+/// How long the engine may take to make everything safe after it was told to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// How long connections may take to end after that; each has a limit of its own below this.
+const DISCONNECT_LIMIT: Duration = Duration::from_millis(1_200);
+/// How long a name lookup may hold up the end of the process.
+const LOOKUP_LIMIT: Duration = Duration::from_millis(100);
+/// Threads for name lookups live this long after the last one.
+const LOOKUP_THREAD_IDLE: Duration = Duration::from_secs(2);
+const MAX_LOOKUP_THREADS: usize = 8;
+
+/// The service manager, if there is one.
+#[derive(Debug, Default)]
+pub struct Service {
+    /// Where to say `READY=1` and the rest.
+    pub notifier: Option<Notifier>,
+    /// How often it wants a sign of life at the least.
+    pub watchdog: Option<Duration>,
+}
+
+impl Service {
+    fn notify(&self, state: &str) {
+        if let Some(Err(error)) = self.notifier.as_ref().map(|notifier| notifier.notify(state)) {
+            tracing::debug!(%error, state, "the service manager does not listen");
+        }
+    }
+}
+
+/// Where a daemon can be reached, with the ports that the system chose for port 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ready {
+    /// In the order of the configuration.
+    pub listeners: Vec<(ListenerId, SocketAddr)>,
+    /// UDP links, in the order of the configuration.
+    pub links: Vec<(LinkId, SocketAddr)>,
+}
+
+/// Runs a daemon on this thread until `stop` is ready. `on_ready` is called once everything is bound.
+///
+/// # Errors
+/// If it cannot start. Once it runs, nothing outside ends it but `stop`.
+pub fn run(
+    config: Config,
+    service: &Service,
+    stop: impl Future<Output = ()>,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<(), DaemonError> {
+    let clock = Clock::start();
+    let config =
+        config.resolve(&sys::machine_identity()).map_err(|error| DaemonError::Identity(error.to_string()))?;
+    let transports = Transports::prepare(&config)?;
+    let mut storage = Storage::open(&config)?;
+    let runtime = runtime().map_err(DaemonError::Runtime)?;
+    let engine = Engine::new(clock.now(), &config, storage.take_recovered(), sys::random_seed());
+    let served = runtime.block_on(async {
+        let (targets, sockets) = transports.bind(&config)?;
+        // Above this the engine sheds what it may; twice as much means that even answers are not taken.
+        let pause_bytes = config.broker.max_outbox_bytes.saturating_mul(2);
+        let driver = Driver::new(engine, clock, storage.disk(), targets, pause_bytes);
+        spawn_local(serve_replies(Rc::clone(&driver), storage.take_replies()));
+        let ready = sockets.ready.clone();
+        let accepting = start::serve(&driver, &config, sockets);
+        driver.start();
+        announce(&config, &ready);
+        service.notify("READY=1");
+        on_ready(&ready);
+        tokio::select! {
+            () = stop => {}
+            never = watch(service) => match never {},
+        }
+        service.notify("STOPPING=1");
+        tracing::info!("stopping");
+        accepting.iter().for_each(AbortHandle::abort);
+        end(&driver).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(LOOKUP_LIMIT);
+    storage.close();
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
+    served
+}
+
+fn runtime() -> std::io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_LOOKUP_THREADS)
+        .thread_keep_alive(LOOKUP_THREAD_IDLE)
+        .thread_name("moteway-dns")
+        .build_local(LocalOptions::default())
+}
+
+/// Lets the engine make everything safe and the connections end.
+#[allow(clippy::disallowed_methods)] // a shell waits
+async fn end(driver: &Rc<Driver>) {
+    driver.input(Input::Shutdown);
+    if timeout(SHUTDOWN_LIMIT, driver.shutdown_done()).await.is_err() {
+        tracing::warn!("not everything could be made safe within {SHUTDOWN_LIMIT:?}");
+    }
+    if timeout(DISCONNECT_LIMIT, driver.disconnected()).await.is_err() {
+        tracing::debug!("some connections did not take their last bytes");
+    }
+}
+
+/// Tells the service manager that the engine's thread turns, at half of what it asks for.
+#[allow(clippy::disallowed_methods)] // a shell waits
+async fn watch(service: &Service) -> std::convert::Infallible {
+    let Some(limit) = service.watchdog else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(limit / 2).await;
+        service.notify("WATCHDOG=1");
+    }
+}
+
+fn announce(config: &Config, ready: &Ready) {
+    let listeners = ready.listeners.iter().map(|(id, at)| {
+        let listener = &config.listener[usize::from(id.0)];
+        let scheme = if listener.tls.is_some() { "mqtts" } else { "mqtt" };
+        format!("{}={scheme}://{at}", listener.name)
+    });
+    let links = ready.links.iter().map(|(id, at)| format!("{}=udp://{at}", config.link[usize::from(id.0)].name));
+    let at = listeners.chain(links).collect::<Vec<_>>().join(" ");
+    tracing::info!(gateway = config.gateway.name, at, "ready");
+}
+
+/// A daemon on a thread of its own. Dropping it stops it.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it can be reached.
+    pub ready: Ready,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), DaemonError>>>,
+}
+
+/// Starts a daemon on a thread of its own and waits until it is ready.
+///
+/// # Errors
+/// If it cannot start.
+pub fn spawn(config: Config) -> Result<Running, DaemonError> {
+    let (stop, stopped) = oneshot::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let main = move || {
+        let stop = async { drop(stopped.await) };
+        run(config, &Service::default(), stop, |ready| drop(tell.send(ready.clone())))
+    };
+    let thread =
+        std::thread::Builder::new().name("moteway".to_owned()).spawn(main).map_err(DaemonError::Runtime)?;
+    match told.recv() {
+        Ok(ready) => Ok(Running { ready, stop: Some(stop), thread: Some(thread) }),
+        // It never became ready, so its thread is about to say why.
+        Err(_) => match join(thread) {
+            Err(error) => Err(error),
+            Ok(()) => Err(DaemonError::Panicked),
+        },
+    }
+}
+
+impl Running {
+    /// Stops the daemon in order and waits for its end.
+    ///
+    /// # Errors
+    /// If it failed.
+    pub fn stop(mut self) -> Result<(), DaemonError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), DaemonError> {
+        // A daemon that is gone already does not have to be told.
+        self.stop.take().map(|stop| stop.send(()).ok());
+        self.thread.take().map_or(Ok(()), join)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+fn join(thread: JoinHandle<Result<(), DaemonError>>) -> Result<(), DaemonError> {
+    thread.join().unwrap_or(Err(DaemonError::Panicked))
+}

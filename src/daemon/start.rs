@@ -1,0 +1,110 @@
+//! From the configuration to sockets: what can be wrong is found before anything is served.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, spawn_local};
+
+use crate::config::{Config, LinkId, LinkKind, ListenerId};
+use crate::daemon::{DaemonError, Ready};
+use crate::io::{
+    Driver, Listener, ListenerOptions, SerialOptions, Target, UdpPort, bind_listener, bind_udp, serve_serial,
+    serve_udp, tls,
+};
+
+/// Certificates and keys, read and checked.
+pub(super) struct Transports {
+    targets: Vec<Target>,
+    /// One for each listener.
+    tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+}
+
+/// Bound sockets, not served yet.
+pub(super) struct Sockets {
+    pub(super) ready: Ready,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) udp: Vec<(LinkId, Rc<UdpPort>)>,
+}
+
+impl Transports {
+    /// Reads what the configuration names.
+    pub(super) fn prepare(config: &Config) -> Result<Self, DaemonError> {
+        let target = |upstream| Target::new(upstream).map_err(|error| DaemonError::tls(&upstream.name, error));
+        let targets = config.upstream.iter().map(target).collect::<Result<_, _>>()?;
+        let tls = config.listener.iter().map(|listener| {
+            let config = listener.tls.as_ref().map(tls::server_config).transpose();
+            config.map_err(|error| DaemonError::tls(&listener.name, error))
+        });
+        let tls = tls.collect::<Result<_, _>>()?;
+        Ok(Self { targets, tls })
+    }
+
+    /// Binds all listeners and UDP links. Needs a runtime.
+    pub(super) fn bind(self, config: &Config) -> Result<(Vec<Target>, Sockets), DaemonError> {
+        let mut sockets = Sockets { ready: Ready::default(), listeners: Vec::new(), udp: Vec::new() };
+        let v4_listeners: Vec<_> = config.listener.iter().map(|listener| listener.bind).collect();
+        for ((id, listener), tls) in (0..).map(ListenerId).zip(&config.listener).zip(self.tls) {
+            let options = ListenerOptions {
+                id,
+                name: listener.name.clone(),
+                tls,
+                max_connections: listener.max_connections,
+                handshake_timeout: config.broker.connect_timeout,
+            };
+            let bound = bind_listener(listener.bind, dual_stack(listener.bind, &v4_listeners), options)
+                .and_then(|bound| Ok((bound.local_addr()?, bound)))
+                .map_err(|error| DaemonError::bind("listener", &listener.name, listener.bind, error))?;
+            sockets.ready.listeners.push((id, bound.0));
+            sockets.listeners.push(bound.1);
+        }
+        let udp = config.link.iter().map(|link| match link.kind {
+            LinkKind::Udp { bind } => Some(bind),
+            LinkKind::Serial { .. } => None,
+        });
+        let v4_links: Vec<_> = udp.clone().flatten().collect();
+        for ((id, link), bind) in (0..).map(LinkId).zip(&config.link).zip(udp) {
+            let Some(bind) = bind else { continue };
+            let bound = bind_udp(bind, dual_stack(bind, &v4_links))
+                .and_then(|bound| Ok((bound.local_addr()?, bound)))
+                .map_err(|error| DaemonError::bind("link", &link.name, bind, error))?;
+            sockets.ready.links.push((id, bound.0));
+            sockets.udp.push((id, bound.1));
+        }
+        Ok((self.targets, sockets))
+    }
+}
+
+/// An IPv6 wildcard takes IPv4 too, unless the configuration has IPv4 on the same port.
+fn dual_stack(bind: SocketAddr, all: &[SocketAddr]) -> bool {
+    bind.ip().is_unspecified() && !all.iter().any(|other| other.is_ipv4() && other.port() == bind.port())
+}
+
+/// Serves what was bound, and the serial links. Returns what accepts connections.
+pub(super) fn serve(driver: &Rc<Driver>, config: &Config, sockets: Sockets) -> Vec<AbortHandle> {
+    for (link, port) in sockets.udp {
+        spawn_local(serve_udp(Rc::clone(driver), link, port));
+    }
+    for (id, link) in (0..).map(LinkId).zip(&config.link) {
+        if let LinkKind::Serial { device, baud, rtscts, .. } = &link.kind {
+            let options = SerialOptions { device: device.clone(), baud: *baud, rtscts: *rtscts };
+            spawn_local(serve_serial(Rc::clone(driver), id, options));
+        }
+    }
+    let accept = |listener: Listener| spawn_local(listener.serve(Rc::clone(driver))).abort_handle();
+    sockets.listeners.into_iter().map(accept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_wildcard_takes_ipv4_unless_that_is_configured_too() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let wildcard = address("[::]:1883");
+        assert!(dual_stack(wildcard, &[wildcard, address("0.0.0.0:8883")]));
+        assert!(!dual_stack(wildcard, &[address("0.0.0.0:1883"), wildcard]));
+        assert!(!dual_stack(address("[::1]:1883"), &[]));
+    }
+}
