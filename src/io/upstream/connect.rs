@@ -1,7 +1,9 @@
 //! One attempt to reach one endpoint.
 
+use std::io;
 use std::net::SocketAddr;
 
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -37,9 +39,9 @@ impl Target {
         match &endpoint.tls {
             None => Ok(Link::Plain(stream)),
             Some((connector, name)) => {
-                let stream = timeout_at(deadline, handshake(connector, name, stream))
-                    .await
-                    .map_err(|_| format!("{url:?}: no TLS handshake within {:?}", self.connect_timeout))??;
+                let stream = timeout_at(deadline, handshake(connector, name, stream)).await.map_err(|_| {
+                    format!("{}:{}: no TLS handshake within {:?}", url.host, url.port, self.connect_timeout)
+                })??;
                 Ok(Link::Tls(Box::new(stream)))
             }
         }
@@ -62,7 +64,7 @@ impl Target {
         Err(errors.join("; "))
     }
 
-    async fn connect_one(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+    async fn connect_one(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
         let options = SockRef::from(&socket);
         options.set_tcp_nodelay(true)?;
@@ -84,5 +86,23 @@ async fn handshake(
 ) -> Result<TlsStream<TcpStream>, String> {
     let connected =
         connector.connect_with(name.clone(), stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES))).await;
-    connected.map_err(|error| format!("TLS with {}: {error}", name.to_str()))
+    connected.map_err(|error| format!("TLS with {}: {}", name.to_str(), explain(&error)))
+}
+
+/// A failed handshake in words, with a remedy where there is one.
+fn explain(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(fault)) = cause else { return error.to_string() };
+    let words = match fault {
+        CertificateError::UnknownIssuer => "no CA that we trust signed its certificate: set tls.ca",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name: set tls.server_name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: is our clock right?"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{words} ({error})")
 }
