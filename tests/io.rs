@@ -1,14 +1,17 @@
 //! The shells around the engine: sockets, serial ports, timers, TLS, dialling, start and stop.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moteway::config::{self, Config, LinkKind, UpstreamUrl};
-use moteway::daemon::{self, DaemonError, Running};
+use moteway::daemon::{self, DaemonError, Running, Service};
+use moteway::sys::Notifier;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -431,6 +434,49 @@ fn a_daemon_that_is_stopped_tells_its_clients_and_leaves_no_thread() {
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
         !names.into_iter().any(|name| name.starts_with("moteway"))
     });
+}
+
+#[test]
+fn the_service_manager_hears_when_it_is_ready_that_it_lives_and_when_it_stops() {
+    let setup = Setup::new().with_listener(None);
+    let socket = setup.config.gateway.state_dir.with_file_name("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut state = [0; 64];
+        let count = manager.recv(&mut state).unwrap();
+        String::from_utf8(state[..count].to_vec()).unwrap()
+    };
+    let service = Service {
+        notifier: Some(Notifier::connect(socket.as_os_str().as_bytes()).unwrap()),
+        watchdog: Some(Duration::from_millis(40)),
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let config = setup.config.clone();
+    let daemon = std::thread::spawn(move || daemon::run(config, &service, async { drop(stopped.await) }, |_| {}));
+    assert_eq!(hear(), "READY=1");
+    let ready_at = Instant::now();
+    assert_eq!([hear(), hear(), hear()], ["WATCHDOG=1"; 3]);
+    assert!(ready_at.elapsed() >= Duration::from_millis(50), "half of the limit lies between two signs of life");
+    stop.send(()).unwrap();
+    wait_for("the farewell", || hear() == "STOPPING=1");
+    daemon.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_ipv6_wildcard_serves_ipv4_as_well() {
+    if !Path::new("/proc/net/if_inet6").exists() {
+        return;
+    }
+    let mut setup = Setup::new().with_listener(None);
+    setup.config.listener[0].bind = "[::]:0".parse().unwrap();
+    let daemon = setup.start();
+    let port = daemon.ready.listeners[0].1.port();
+    for address in [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        echo(&mut stream, b"hello");
+    }
 }
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
-use tokio_serial::{DataBits, FlowControl, Parity, SerialStream, StopBits};
+use tokio_serial::{ClearBuffer, DataBits, FlowControl, Parity, SerialPort as _, SerialStream, StopBits};
 
 use crate::config::LinkId;
 use crate::engine::Input;
@@ -57,11 +57,11 @@ pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialOptio
     let mut told = String::new();
     loop {
         let error = match open(&options) {
-            Ok(stream) => {
+            Ok(opened) => {
                 told.clear();
                 port.is_open.set(true);
                 driver.input(Input::SerialOpened { link });
-                let error = port.serve(&driver, link, stream).await;
+                let error = port.serve(&driver, link, opened).await;
                 port.close();
                 error
             }
@@ -76,14 +76,24 @@ pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialOptio
     }
 }
 
-fn open(options: &SerialOptions) -> tokio_serial::Result<SerialStream> {
+/// An open port.
+struct Port(SerialStream);
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // The system lets a closing port drain for up to half a minute, and the whole daemon would wait for it.
+        self.0.clear(ClearBuffer::Output).ok();
+    }
+}
+
+fn open(options: &SerialOptions) -> tokio_serial::Result<Port> {
     let flow_control = if options.rtscts { FlowControl::Hardware } else { FlowControl::None };
     let settings = tokio_serial::new(options.device.to_string_lossy(), options.baud)
         .data_bits(DataBits::Eight)
         .parity(Parity::None)
         .stop_bits(StopBits::One)
         .flow_control(flow_control);
-    SerialStream::open(&settings)
+    SerialStream::open(&settings).map(Port)
 }
 
 impl SerialPort {
@@ -109,14 +119,14 @@ impl SerialPort {
     }
 
     /// Serves an open port until it fails; returns why.
-    async fn serve(&self, driver: &Rc<Driver>, link: LinkId, mut stream: SerialStream) -> String {
+    async fn serve(&self, driver: &Rc<Driver>, link: LinkId, mut opened: Port) -> String {
         poll_fn(|cx| {
             *self.task.borrow_mut() = Some(cx.waker().clone());
             let now = driver.clock.now();
             let mut core = driver.core();
-            let read = self.poll_read(&mut stream, driver, link, &mut core, now, cx);
+            let read = self.poll_read(&mut opened.0, driver, link, &mut core, now, cx);
             driver.end_turn(core);
-            let written = self.poll_write(&mut stream, cx);
+            let written = self.poll_write(&mut opened.0, cx);
             match read.and(written) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(error.to_string()),
@@ -165,5 +175,27 @@ impl SerialPort {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_slow_or_closed_costs_messages_and_they_are_counted() {
+        let port = SerialPort::default();
+        let mut stats = Stats::default();
+        port.write(vec![0; 10], &mut stats);
+        assert_eq!((stats.serial_dropped, port.queue.borrow().len()), (1, 0), "it was never opened");
+        port.is_open.set(true);
+        for _ in 0..MAX_QUEUED_BYTES / 1024 {
+            port.write(vec![0; 1024], &mut stats);
+        }
+        assert_eq!(stats.serial_dropped, 1);
+        port.write(vec![0; 1], &mut stats);
+        assert_eq!((stats.serial_dropped, port.queued_bytes.get()), (2, MAX_QUEUED_BYTES));
+        port.close();
+        assert_eq!((port.queue.borrow().len(), port.queued_bytes.get()), (0, 0));
     }
 }

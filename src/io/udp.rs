@@ -138,3 +138,33 @@ fn would_block(sent: io::Result<usize>, stats: &mut Stats) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_wait_in_order_for_a_full_socket_and_too_many_are_dropped_and_counted() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (port, receiver) = (bind_udp(local, false).unwrap(), UdpSocket::bind(local).await.unwrap());
+        let to = receiver.local_addr().unwrap();
+        let mut stats = Stats::default();
+        port.queue.borrow_mut().push_back((to, vec![0]));
+        for i in 1..=MAX_QUEUED_DATAGRAMS {
+            port.send(to, vec![u8::try_from(i % 256).unwrap()], &mut stats);
+        }
+        assert_eq!((port.queue.borrow().len(), stats.datagrams_dropped), (MAX_QUEUED_DATAGRAMS, 1));
+        port.queue.borrow_mut().truncate(5);
+        poll_fn(|cx| {
+            port.poll_queue(cx, &mut stats);
+            if port.queue.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        port.send(to, vec![5], &mut stats);
+        for i in 0..=5 {
+            let mut byte = [0];
+            receiver.recv(&mut byte).await.unwrap();
+            assert_eq!(byte, [i]);
+        }
+    }
+}
