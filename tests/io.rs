@@ -432,7 +432,7 @@ fn a_daemon_that_is_stopped_tells_its_clients_and_leaves_no_thread() {
     wait_for("the end of all threads", || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        !names.into_iter().any(|name| name.starts_with("moteway"))
+        !names.into_iter().any(|name| name.starts_with("moteway") || name.starts_with("store"))
     });
 }
 

@@ -17,12 +17,15 @@ pub trait Disk {
     fn commit(&mut self, batch: Batch);
     /// Reads rows; [`Reply::Rows`] or [`Reply::Unreadable`] follows.
     fn read(&mut self, read: Read);
+    /// Replies came, so there may be room again for what had to wait.
+    fn resume(&mut self);
 }
 
 /// Tells the engine what the store answers, until the store is gone.
 pub async fn serve_replies(driver: Rc<Driver>, mut replies: UnboundedReceiver<Reply>) {
     let mut ready = Vec::with_capacity(REPLIES_PER_TURN);
     while replies.recv_many(&mut ready, REPLIES_PER_TURN).await > 0 {
+        driver.core().disk.resume();
         driver.inputs(ready.drain(..).map(Input::Store));
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct Core {
     links: Vec<LinkPort>,
     /// Dials asked for in this turn; started when the turn ends.
     dials: Vec<(UpstreamId, usize)>,
-    disk: Box<dyn Disk>,
+    pub(super) disk: Box<dyn Disk>,
     notices: Notices,
     shutdown_done: bool,
 }
