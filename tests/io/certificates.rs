@@ -1,0 +1,90 @@
+//! Certificates made for one test, and a TLS client.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use moteway::config;
+use moteway::daemon::Running;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::setup::connect;
+
+/// A CA with a server certificate for `localhost` and a client certificate.
+pub struct Certificates {
+    dir: tempfile::TempDir,
+    pub ca: PathBuf,
+}
+
+impl Certificates {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        // Two CAs of one name would be told apart by their signatures only.
+        let name = format!("CA {}", dir.path().display());
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = dir.path().join("ca.pem");
+        std::fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        for name in ["localhost", "client"] {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let cert = params.signed_by(&key, &issuer).unwrap();
+            std::fs::write(dir.path().join(format!("{name}.pem")), cert.pem()).unwrap();
+            std::fs::write(dir.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        Self { dir, ca }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn server(&self, ask_clients: bool) -> config::ServerTls {
+        config::ServerTls {
+            cert: self.path("localhost.pem"),
+            key: self.path("localhost.key"),
+            client_ca: ask_clients.then(|| self.ca.clone()),
+        }
+    }
+
+    /// Connects to the first listener and exchanges a byte, showing the client certificate of `identity`.
+    pub fn connect(
+        &self,
+        daemon: &Running,
+        identity: Option<&Self>,
+    ) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => {
+                let chain = vec![CertificateDer::from_pem_file(identity.path("client.pem")).unwrap()];
+                let key = PrivateKeyDer::from_pem_file(identity.path("client.key")).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = StreamOwned::new(tls, connect(daemon, 0));
+        let mut exchange = || {
+            stream.write_all(b"?")?;
+            stream.read_exact(&mut [0])
+        };
+        match exchange() {
+            Ok(()) => Ok(stream),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
