@@ -14,6 +14,10 @@ pub enum DaemonError {
     Identity(String),
     /// A certificate or key of a listener or upstream is wrong.
     Tls { whose: String, error: TlsError },
+    /// An upstream's password cannot be read.
+    Password { path: PathBuf, error: io::Error },
+    /// A bridge rule cannot work; `check` says where and why.
+    Rule(String),
     /// The state directory cannot be used.
     StateDir { path: PathBuf, error: io::Error },
     /// The store cannot be opened; in the store's words, which name the file and a remedy.
@@ -38,7 +42,7 @@ impl DaemonError {
     /// Whether only a changed configuration helps, so that starting again is no use.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Identity(_) | Self::Tls { .. })
+        matches!(self, Self::Identity(_) | Self::Tls { .. } | Self::Password { .. } | Self::Rule(_))
     }
 }
 
@@ -47,6 +51,10 @@ impl fmt::Display for DaemonError {
         match self {
             Self::Identity(error) => write!(f, "{error}: set gateway.name"),
             Self::Tls { whose, error } => write!(f, "TLS of {whose:?}: {error}"),
+            Self::Password { path, error } => {
+                write!(f, "the password file {} cannot be read: {error}", path.display())
+            }
+            Self::Rule(error) => write!(f, "a rule cannot work: {error}; `moteway check` says which"),
             Self::StateDir { path, error } => {
                 write!(f, "the state directory {} cannot be used: {error}", path.display())
             }

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use crate::config::{Config, LinkId, ListenerId};
 use crate::daemon::start::Transports;
 use crate::daemon::storage::Storage;
-use crate::engine::{Engine, Input};
+use crate::engine::{Engine, Input, Start};
 use crate::io::{Driver, serve_replies};
 use crate::sys::{self, Clock, Notifier};
 use crate::time::Duration;
@@ -78,9 +78,12 @@ pub fn run(
     let config =
         config.resolve(&sys::machine_identity()).map_err(|error| DaemonError::Identity(error.to_string()))?;
     let transports = Transports::prepare(&config)?;
+    let passwords = start::passwords(&config)?;
     let mut storage = Storage::open(&config)?;
     let runtime = runtime().map_err(DaemonError::Runtime)?;
-    let engine = Engine::new(clock.now(), &config, storage.take_recovered(), sys::random_seed());
+    let recovered = storage.take_recovered();
+    let begin = Start { config: &config, recovered, seed: sys::random_seed(), passwords };
+    let engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
     let served = runtime.block_on(async {
         let (targets, sockets) = transports.bind(&config)?;
         // Above this the engine sheds what it may; twice as much means that even answers are not taken.

@@ -31,9 +31,6 @@ impl Storage {
         let on_reply = Box::new(move |reply| drop(on_reply.send(reply)));
         let (store, recovered) = Store::open(&Options::new(path, &config.store), on_reply)
             .map_err(|error| DaemonError::Store(error.to_string()))?;
-        if let Some(damage) = &recovered.damage {
-            tracing::error!(damage, "the message store was damaged");
-        }
         Ok(Self { store: Rc::new(store), recovered, tell, replies: Some(replies) })
     }
 

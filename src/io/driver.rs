@@ -249,6 +249,8 @@ impl Core {
     fn dispatch(&mut self, now: Now) {
         while let Some(output) = self.engine.poll_output() {
             match output {
+                // One that is dirty already was woken, or waits for its socket.
+                Output::Flush { conn } if self.is_dirty(conn) => {}
                 Output::Flush { conn } => self.wake(conn, |slot| slot.dirty = true),
                 Output::Close { conn } => {
                     // The engine may forget the connection from its next input on, so the rest is taken now.
