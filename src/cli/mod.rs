@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod load;
 mod route;
+mod run;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -33,6 +34,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway in the foreground
+    Run(ConfigFile),
     /// Look for mistakes in a configuration, and say how to mend them
     Check(check::Args),
     /// Say what becomes of a message, without sending one
@@ -55,6 +58,7 @@ pub struct ConfigFile {
 /// When it failed; the failure says what to print and how to exit.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.command {
+        Command::Run(file) => run::run(&file),
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Config(args) => config::run(&args),
@@ -70,6 +74,8 @@ pub enum Failure {
     NoConfig(ReadError),
     /// The box has no name to put in place of `{gateway}`.
     NoIdentity,
+    /// What the configuration names cannot be used: a certificate, an address, a directory.
+    Unusable(String),
     /// All else, in one line.
     Failed(String),
 }
@@ -79,7 +85,7 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::BadConfig(_) | Self::NoConfig(_) | Self::NoIdentity => ExitCode::from(78),
+            Self::BadConfig(_) | Self::NoConfig(_) | Self::NoIdentity | Self::Unusable(_) => ExitCode::from(78),
             Self::Failed(_) => ExitCode::FAILURE,
         }
     }
@@ -93,7 +99,7 @@ impl fmt::Display for Failure {
             Self::NoIdentity => {
                 f.write_str("moteway: this box has no machine id (/etc/machine-id): set `name` in [gateway]")
             }
-            Self::Failed(reason) => write!(f, "moteway: {reason}"),
+            Self::Unusable(reason) | Self::Failed(reason) => write!(f, "moteway: {reason}"),
         }
     }
 }

@@ -1,50 +1,28 @@
 //! `moteway run`: the daemon in the foreground, for systemd or a terminal.
 
-use std::path::Path;
-use std::process::ExitCode;
-
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, Document};
+use crate::cli::{ConfigFile, Failure, load};
 use crate::daemon::{self, Service, logging};
 use crate::sys;
 
-/// `EX_CONFIG` of sysexits.h. The unit says `RestartPreventExitStatus=78`: trying again is no use.
-const EXIT_CONFIG: u8 = 78;
-
 /// Runs the daemon until SIGTERM or SIGINT.
-#[must_use]
-pub fn run(config_path: &Path) -> ExitCode {
-    let config = match load(config_path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    if let Err(error) = logging::init(&config.log) {
-        eprintln!("moteway: the journal cannot be reached: {error}; set log.format to \"plain\"");
-        return ExitCode::FAILURE;
+pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
+    let loaded = load(&file.config)?;
+    if !loaded.warnings.is_empty() {
+        eprint!("{}", loaded.warnings);
     }
+    let config = loaded.config;
+    logging::init(&config.log).map_err(|error| {
+        Failure::Failed(format!("the journal cannot be reached: {error}; set log.format to \"plain\""))
+    })?;
     if let Err(error) = sys::raise_open_files_limit() {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
-    match daemon::run(config, &service(), stop_signal(), |_| {}) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            if error.is_configuration() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
-        }
-    }
-}
-
-fn load(path: &Path) -> Result<Config, String> {
-    let document = Document::read(path).map_err(|error| format!("error: {error}"))?;
-    let (config, warnings) = document.finish().map_err(|errors| errors.to_string())?;
-    if !warnings.is_empty() {
-        eprintln!("{warnings}");
-    }
-    Ok(config)
+    daemon::run(config, &service(), stop_signal(), |_| {}).map_err(|error| {
+        tracing::error!("{error}");
+        if error.is_configuration() { Failure::Unusable(error.to_string()) } else { Failure::Failed(error.to_string()) }
+    })
 }
 
 fn service() -> Service {
