@@ -225,8 +225,7 @@ impl Broker {
         let token = self.next_token(id);
         let forgotten = self.line_of(session).and_then(|dest| queues.forget(now, dest, rel.pkid, token));
         // An unknown identifier is answered all the same, so that the client can go on [MQTT-4.3.3-11].
-        let reason =
-            if forgotten.is_some() { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if forgotten.is_some() { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         let outcome = forgotten.unwrap_or(Outcome::Done);
         self.reply_when(id, outcome, &Packet::PubComp(PubComp::new(rel.pkid, reason)));
     }

@@ -207,7 +207,10 @@ impl Broker {
                 if version != Version::V5 && refusal != Refusal::NotAuthorised {
                     // 3.1.1 has no way to say no. Without PUBACK the client sends the message again, and all after
                     // it, when it has connected anew: nothing is lost and the order holds.
-                    return Err(Fault::new(reason, "a publish was refused, and 3.1.1 knows no other way to say so"));
+                    return Err(Fault::new(
+                        reason,
+                        "a publish was refused, and 3.1.1 knows no other way to say so",
+                    ));
                 }
                 reason
             }

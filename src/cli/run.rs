@@ -21,7 +21,11 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
     }
     daemon::run(config, &service(), stop_signal(), |_| {}).map_err(|error| {
         tracing::error!("{error}");
-        if error.is_configuration() { Failure::Unusable(error.to_string()) } else { Failure::Failed(error.to_string()) }
+        if error.is_configuration() {
+            Failure::Unusable(error.to_string())
+        } else {
+            Failure::Failed(error.to_string())
+        }
     })
 }
 

@@ -30,6 +30,8 @@ use crate::time::{Instant, Now, earliest};
 enum Conn {
     Client,
     Upstream(UpstreamId),
+    /// An upstream's, given up: what still comes from it is nobody's.
+    Gone,
 }
 
 /// The whole gateway, without its sockets, files and clocks.
@@ -57,14 +59,17 @@ impl Engine {
                 self.broker.handle_accepted(now, conn, listener, peer);
             }
             Input::Received { conn, bytes } => match self.conn(conn) {
+                Conn::Gone => {}
                 Conn::Client => self.broker.handle_received(now, &mut self.queues, conn, bytes),
                 Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Received { upstream, bytes }),
             },
             Input::Flushed { conn } => match self.conn(conn) {
+                Conn::Gone => {}
                 Conn::Client => self.broker.handle_flushed(now, &mut self.queues, conn),
                 Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Flushed { upstream }),
             },
             Input::Closed { conn, error } => match self.conn(conn) {
+                Conn::Gone => {}
                 Conn::Client => self.broker.handle_closed(now, &mut self.queues, conn),
                 Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Closed { upstream, error }),
             },
@@ -72,7 +77,9 @@ impl Engine {
                 self.tell_gateway(now, gateway::Input::Datagram { link, from, bytes });
             }
             Input::SerialOpened { link } => self.tell_gateway(now, gateway::Input::SerialOpened { link }),
-            Input::SerialBytes { link, bytes } => self.tell_gateway(now, gateway::Input::SerialBytes { link, bytes }),
+            Input::SerialBytes { link, bytes } => {
+                self.tell_gateway(now, gateway::Input::SerialBytes { link, bytes })
+            }
             Input::SerialClosed { link, error } => {
                 self.tell_gateway(now, gateway::Input::SerialClosed { link });
                 let who = format!("link {}", link.0);
@@ -109,7 +116,7 @@ impl Engine {
     pub fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
         match self.conn(conn) {
             Conn::Client => self.broker.outbox(conn),
-            Conn::Upstream(_) => self.bridge.outbox(conn),
+            Conn::Upstream(_) | Conn::Gone => self.bridge.outbox(conn),
         }
     }
 
@@ -236,7 +243,9 @@ impl Engine {
                 gateway::Output::Send { link, to: Some(to), bytes } => {
                     Output::Datagram { link, to, bytes: bytes.to_vec() }
                 }
-                gateway::Output::Send { link, to: None, bytes } => Output::SerialWrite { link, bytes: bytes.to_vec() },
+                gateway::Output::Send { link, to: None, bytes } => {
+                    Output::SerialWrite { link, bytes: bytes.to_vec() }
+                }
                 gateway::Output::Notice(notice) => Output::Notice(notice),
             });
         }
@@ -247,6 +256,9 @@ impl Engine {
         let mut busy = false;
         while let Some(output) = self.bridge.poll_output() {
             busy = true;
+            if let bridge::Output::Close { conn, .. } = output {
+                self.set_conn(conn, Conn::Gone);
+            }
             self.outputs.push_back(match output {
                 bridge::Output::Dial { upstream, endpoint } => Output::Dial { upstream, endpoint },
                 bridge::Output::Flush { conn, .. } => Output::Flush { conn },

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::{Bridge, Common, Intake, Setup};
-use crate::broker::{Broker, BridgeRule};
+use crate::broker::{BridgeRule, Broker};
 use crate::config::{Config, Upstream, UpstreamId, WhenFull};
 use crate::engine::ports::Clients;
 use crate::engine::{Engine, Output};
@@ -83,7 +83,12 @@ impl Engine {
             shutdown_told: false,
         };
         if let Some(damage) = damage {
-            engine.outputs.push_back(Output::Notice(Notice::new(Level::Error, "store was damaged", "store", damage)));
+            engine.outputs.push_back(Output::Notice(Notice::new(
+                Level::Error,
+                "store was damaged",
+                "store",
+                damage,
+            )));
         }
         engine.warn_of_orphans();
         engine.settle(now);
@@ -96,7 +101,12 @@ impl Engine {
             let waiting = self.queues.depth(dest).messages;
             if self.queues.owner(dest) == Some(Owner::Nobody) && waiting > 0 {
                 let detail = format!("{waiting} stored messages wait for a rule that is no longer configured");
-                self.outputs.push_back(Output::Notice(Notice::new(Level::Warn, "queue without a rule", name, detail)));
+                self.outputs.push_back(Output::Notice(Notice::new(
+                    Level::Warn,
+                    "queue without a rule",
+                    name,
+                    detail,
+                )));
             }
         }
     }

@@ -94,6 +94,15 @@ pub(crate) struct Released {
     pub batch: u64,
 }
 
+/// A read that is under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// Rows after this one are asked for.
+    pub after: Seq,
+    /// Rows of batches up to this one must be found.
+    pub certain_up_to: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Line {
     pub owner: Owner,
@@ -112,8 +121,8 @@ pub(crate) struct Line {
     pub window_end: Seq,
     /// Batch of the newest append beyond the window.
     pub beyond_batch: u64,
-    /// A read is under way: what it asked for, and the batch in hand at that time.
-    pub reading: Option<(Seq, u64)>,
+    /// A read is under way.
+    pub reading: Option<Reading>,
     /// A waiting `DeleteUpTo`.
     pub delete: Option<Place>,
     /// Outbound QoS 2 ids that wait for PUBCOMP, oldest first.

@@ -1,7 +1,7 @@
 //! Read-ahead: the window is filled from the store before it runs dry.
 
 use crate::metrics::Level;
-use crate::queue::line::{Entry, Stored};
+use crate::queue::line::{Entry, Reading, Stored};
 use crate::queue::{DestId, Output, Queues, Read, Row, Seq};
 use crate::time::{Duration, Instant, Now};
 
@@ -13,29 +13,29 @@ const REREAD: Duration = Duration::from_secs(1);
 impl Queues {
     /// Asks for more rows when less than half of the window is left and there are rows beyond it.
     pub(crate) fn refill(&mut self, dest: DestId) {
-        let id = self.journal.id();
         let (active, idle) = (self.window_bytes, self.idle_window_bytes);
-        let Some(line) = self.line_mut(dest) else { return };
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let limit = if line.active { active } else { idle };
         if line.beyond == 0 || line.reading.is_some() || line.window_bytes * 2 > limit {
             return;
         }
         let after = line.window_end;
-        line.reading = Some((after, id));
+        // What is committed by now, the read must find.
+        let certain_up_to = if self.journal.is_committed(line.beyond_batch) { line.beyond_batch } else { 0 };
+        line.reading = Some(Reading { after, certain_up_to });
         let max_bytes = limit.saturating_sub(line.window_bytes).max(1);
         self.outputs.push_back(Output::Read(Read { dest, after, max_rows: MAX_ROWS, max_bytes }));
     }
 
     pub(crate) fn handle_rows(&mut self, now: Now, dest: DestId, after: Seq, rows: Vec<Row>) {
-        let in_hand = self.journal.id();
         let Some(line) = self.line_mut(dest) else { return };
-        let Some((_, asked_in)) = line.reading.take_if(|(asked, _)| *asked == after) else { return };
+        let Some(reading) = line.reading.take_if(|reading| reading.after == after) else { return };
         if rows.is_empty() {
-            if line.beyond_batch < asked_in {
+            if line.beyond_batch <= reading.certain_up_to {
                 self.give_up(dest);
             } else {
-                // They are in the batch in hand, or were when we asked: after its commit they can be read.
-                self.starve(now.at, dest, in_hand == asked_in);
+                // They are on their way to the disk, or were when we asked: after the commit they can be read.
+                self.starve(now.at, dest);
             }
             return;
         }
@@ -56,21 +56,20 @@ impl Queues {
 
     pub(crate) fn handle_unreadable(&mut self, now: Now, dest: DestId, after: Seq, error: String) {
         let Some(line) = self.line_mut(dest) else { return };
-        if line.reading.take_if(|(asked, _)| *asked == after).is_none() {
+        if line.reading.take_if(|reading| reading.after == after).is_none() {
             return;
         }
         let name = self.name_of(dest);
         self.notice(Level::Error, "store cannot read", name, error);
-        self.starve(now.at, dest, false);
+        self.starve(now.at, dest);
     }
 
-    fn starve(&mut self, now: Instant, dest: DestId, after_commit: bool) {
+    /// Reads again after the next commit, or a while later.
+    fn starve(&mut self, now: Instant, dest: DestId) {
         if !self.starved.contains(&dest) {
             self.starved.push(dest);
         }
-        if !after_commit {
-            self.reread_at = Some(now + REREAD);
-        }
+        self.reread_at = Some(now + REREAD);
     }
 
     /// Rows that were counted are not there: the books are put right and the loss is told.

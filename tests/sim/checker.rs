@@ -10,8 +10,7 @@ use crate::world::World;
 /// What was found wrong, in words; empty when all promises held.
 pub fn check(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
-    let cloud: Vec<(MessageId, QoS)> =
-        world.cloud.received.iter().map(|(_, id, qos)| (*id, *qos)).collect();
+    let cloud: Vec<(MessageId, QoS)> = world.cloud.received.iter().map(|(_, id, qos)| (*id, *qos)).collect();
     for publisher in world.clients.iter().filter(|client| client.subscribes.is_none()) {
         arrived("cloud", publisher, &cloud, &mut wrong);
         for (topic, id, _) in &world.cloud.received {
@@ -24,7 +23,11 @@ pub fn check(world: &World) -> Vec<String> {
             arrived(&format!("subscriber {}", subscriber.number), publisher, &subscriber.received, &mut wrong);
         }
         if publisher.unacked() > 0 {
-            wrong.push(format!("publisher {} still waits for {} acknowledgements", publisher.number, publisher.unacked()));
+            wrong.push(format!(
+                "publisher {} still waits for {} acknowledgements",
+                publisher.number,
+                publisher.unacked()
+            ));
         }
     }
     for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("command/#")) {
@@ -37,8 +40,7 @@ pub fn check(world: &World) -> Vec<String> {
 }
 
 fn arrived(place: &str, publisher: &Client, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
-    let own: Vec<(MessageId, QoS)> =
-        received.iter().filter(|(id, _)| id.0 == publisher.number).copied().collect();
+    let own: Vec<(MessageId, QoS)> = received.iter().filter(|(id, _)| id.0 == publisher.number).copied().collect();
     let acked: Vec<MessageId> = publisher.acked.clone();
     acked_arrived(place, &acked, &own, wrong);
     in_order(place, &own, wrong);

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use moteway::mqtt::{
-    ConnAck, Packet, PacketType, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode, SubAck, Version,
-    frame,
+    ConnAck, Packet, PacketType, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode,
+    SubAck, Version, frame,
 };
 
 use crate::client::{MessageId, parse, payload};
@@ -98,7 +98,9 @@ impl Cloud {
                 self.receipts.remove(&rel.pkid);
                 Packet::PubComp(PubComp::new(rel.pkid, ReasonCode::Success)).encode(version, out);
             }
-            Packet::PubAck(ack) => self.settle(ack.pkid, true),
+            // Refused with a reason: told, not promised.
+            Packet::PubAck(ack) => self.settle(ack.pkid, !ack.reason.is_error()),
+            Packet::PubRec(rec) if rec.reason.is_error() => self.settle(rec.pkid, false),
             Packet::PubRec(rec) => {
                 if let Some(entry) = self.unacked.iter_mut().find(|(pkid, ..)| *pkid == rec.pkid) {
                     if !entry.2 {

@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use moteway::queue::{
-    Batch, DestId, Op, Read, RecordKind, Recovered, Reply, Row, Seq, StoredQueue,
-};
+use moteway::queue::{Batch, DestId, Op, Read, RecordKind, Recovered, Reply, Row, Seq, StoredQueue};
 
 #[derive(Debug, Default, Clone)]
 pub struct Disk {

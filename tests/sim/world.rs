@@ -41,6 +41,8 @@ enum Peer {
 struct Pipe {
     peer: Peer,
     id: ConnId,
+    /// The peer has lost it; the engine does not know yet.
+    cut: bool,
     /// Bytes arrive in order: no sooner than those before them.
     down_at: Instant,
     up_at: Instant,
@@ -268,12 +270,12 @@ impl World {
         let id = (0..).map(ConnId).find(|id| self.pipe_of(*id).is_none()).expect("a free number");
         let number = self.next_pipe;
         self.next_pipe += 1;
-        self.pipes.insert(number, Pipe { peer, id, down_at: self.now, up_at: self.now });
+        self.pipes.insert(number, Pipe { peer, id, cut: false, down_at: self.now, up_at: self.now });
         (number, id)
     }
 
     fn pipe_to(&self, peer: Peer) -> Option<u32> {
-        self.pipes.iter().find(|(_, pipe)| pipe.peer == peer).map(|(number, _)| *number)
+        self.pipes.iter().find(|(_, pipe)| pipe.peer == peer && !pipe.cut).map(|(number, _)| *number)
     }
 
     fn peer_lost(&mut self, peer: Peer) {
@@ -285,8 +287,10 @@ impl World {
 
     /// Both ends notice, the engine a little later; what was under way is gone.
     fn cut(&mut self, number: u32) {
-        if let Some(pipe) = self.pipes.get(&number) {
-            self.peer_lost(pipe.peer);
+        if let Some(pipe) = self.pipes.get_mut(&number).filter(|pipe| !pipe.cut) {
+            pipe.cut = true;
+            let peer = pipe.peer;
+            self.peer_lost(peer);
             let after = self.latency();
             self.plan(after, Event::EngineClosed(number));
         }
@@ -295,7 +299,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::ToEngine(number, bytes) => {
-                if let Some(conn) = self.pipes.get(&number).map(|pipe| pipe.id) {
+                if let Some(conn) = self.pipes.get(&number).filter(|pipe| !pipe.cut).map(|pipe| pipe.id) {
                     self.input(Input::Received { conn, bytes: &bytes });
                 }
             }
@@ -306,7 +310,7 @@ impl World {
                 }
             }
             Event::PeerClosed(number) => {
-                if let Some(pipe) = self.pipes.remove(&number) {
+                if let Some(pipe) = self.pipes.remove(&number).filter(|pipe| !pipe.cut) {
                     self.peer_lost(pipe.peer);
                 }
             }
@@ -344,7 +348,7 @@ impl World {
     }
 
     fn to_peer(&mut self, number: u32, bytes: &[u8]) {
-        let Some(peer) = self.pipes.get(&number).map(|pipe| pipe.peer) else { return };
+        let Some(peer) = self.pipes.get(&number).filter(|pipe| !pipe.cut).map(|pipe| pipe.peer) else { return };
         let mut out = Vec::new();
         match peer {
             Peer::Client(client) if self.clients[client].connected => self.clients[client].handle(bytes, &mut out),
@@ -360,9 +364,8 @@ impl World {
             return;
         }
         if let Some(old) = self.pipe_to(Peer::Cloud) {
-            // The cloud sees the old connection end when the same client comes again.
-            self.pipes.remove(&old);
-            self.cloud.lost();
+            // The cloud ends the old connection when the same client comes again.
+            self.cut(old);
         }
         let (_, conn) = self.open(Peer::Cloud);
         self.input(Input::Dialed { upstream, conn });
