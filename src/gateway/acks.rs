@@ -62,8 +62,7 @@ pub(super) enum Ack {
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Lower half of its token.
-    seq: u32,
+    token: Token,
     /// How many parts of it are not safe yet.
     waits: usize,
     pub(super) ack: Ack,
@@ -114,14 +113,12 @@ impl Gateway {
         if !self.may_wait(slot) {
             return self.answer(cx, slot, ack, Err(Refusal::Full));
         }
-        let seq = (token.0 & u64::from(u32::MAX)) as u32;
-        self.clients[slot].pending.push(Pending { seq, waits, ack });
+        self.clients[slot].pending.push(Pending { token, waits, ack });
     }
 
     /// The port says what became of a request.
     pub(super) fn on_settled(&mut self, cx: &mut Cx<'_>, token: Token, outcome: Result<(), Refusal>) {
-        let (Ok(slot), seq) = (u32::try_from(token.0 >> 32), token.0 as u32) else { return };
-        let slot = Slot(slot);
+        let Ok(slot) = u32::try_from(token.0 >> 32).map(Slot) else { return };
         if token == NOBODY || !self.clients.contains(slot) {
             return;
         }
@@ -130,7 +127,7 @@ impl Gateway {
             // Perhaps it was the record: write it again at the next occasion, even if it is still the same.
             client.saved = client.saved.map(|hash| !hash);
         }
-        let Some(at) = client.pending.iter().position(|pending| pending.seq == seq) else { return };
+        let Some(at) = client.pending.iter().position(|pending| pending.token == token) else { return };
         client.pending[at].waits -= 1;
         if outcome.is_err() || client.pending[at].waits == 0 {
             let pending = client.pending.remove(at);

@@ -34,8 +34,9 @@ impl Gateway {
         let slot = match self.clients.by_id(id) {
             Some(slot) => {
                 if self.is_repeated(cx, slot, peer, asked) {
-                    self.clients[slot].heard_at = cx.now.at;
-                    return self.repeat_connect(slot);
+                    self.on_heard(cx, slot);
+                    self.repeat_connect(slot);
+                    return self.arm(slot);
                 }
                 slot
             }

@@ -97,6 +97,8 @@ pub struct Gateway {
     clients: Clients,
     radio: Radio,
     timers: Timers<(Slot, Instant)>,
+    /// Timers while they are handled.
+    due: Vec<(Slot, Instant)>,
     strangers: Strangers,
     last_token: u32,
     /// A frame of a serial link while it is handled.
@@ -113,6 +115,7 @@ impl Gateway {
             clients: Clients::new(config.max_clients),
             radio: Radio::new(links),
             timers: Timers::default(),
+            due: Vec::new(),
             strangers: Strangers::default(),
             last_token: 0,
             frame: Vec::new(),
@@ -284,7 +287,10 @@ impl Gateway {
         for link in self.radio.take_silent(cx.now.at) {
             self.drain_serial(cx, link);
         }
-        while let Some((slot, at)) = self.timers.pop_due(cx.now.at) {
+        // What is set anew meanwhile has its turn when others had theirs.
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.timers.pop_due(cx.now.at)));
+        for (slot, at) in due.drain(..) {
             // Only the timer that the client knows of is its own.
             if !self.clients.contains(slot) || self.clients[slot].timer_at != Some(at) {
                 continue;
@@ -297,6 +303,7 @@ impl Gateway {
                 self.arm(slot);
             }
         }
+        self.due = due;
     }
 
     /// Sets a timer for the client's deadline, unless one comes before it anyway.

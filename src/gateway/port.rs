@@ -42,9 +42,12 @@ pub struct Next {
 /// What the gateway asks of the broker, on behalf of its MQTT-SN clients.
 pub trait Sessions {
     /// Opens or resumes the session of `client_id` (taking it over from any other connection). `clean` discards what
-    /// was kept; a session that is not clean outlives its connection and the process.
+    /// was kept; a session that is not clean outlives its connection and the process. If the gateway itself has the
+    /// session open, it goes on (unless `clean`, and whatever it was before) with nothing in flight: no will goes out,
+    /// and nothing is told of a takeover.
     fn open(&mut self, now: Now, client_id: &str, clean: bool) -> Result<Opened, Refusal>;
-    /// The connection ended. The will goes out unless `will` is false; a clean session is discarded.
+    /// The connection ended, and what was in flight is not any more. The will goes out unless `will` is false; either
+    /// way the session has none then. A clean session is discarded.
     fn close(&mut self, now: Now, session: SessionId, will: bool);
     /// Sets, changes or deletes the will. Settled when durable.
     fn set_will(&mut self, now: Now, session: SessionId, will: Option<Will>, token: Token) -> Outcome;
@@ -65,7 +68,8 @@ pub trait Sessions {
     fn waiting(&self, session: SessionId) -> u64;
     /// The client has it (or will never want it): QoS 0 sent, QoS 1 acknowledged, or given up.
     fn acked(&mut self, now: Now, session: SessionId, seq: Seq);
-    /// QoS 2 to the client, PUBREC came. PUBREL when settled.
+    /// QoS 2 to the client, PUBREC came. PUBREL when settled. If refused, the message stays in flight; if the token
+    /// comes back as not settled, [`Sessions::rewind`] follows and it is sent again.
     fn release(&mut self, now: Now, session: SessionId, seq: Seq, pkid: u16, token: Token) -> Outcome;
     /// QoS 2 to the client, PUBCOMP came.
     fn complete(&mut self, now: Now, session: SessionId, pkid: u16);

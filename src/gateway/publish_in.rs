@@ -75,7 +75,8 @@ impl Gateway {
         self.stats.publishes_received += 1;
         let slot = self.clients.by_peer(peer);
         if let Some(slot) = slot {
-            self.clients[slot].heard_at = cx.now.at;
+            self.on_heard(cx, slot);
+            self.arm(slot);
         }
         let topic = match publish.topic {
             Topic::Predefined(_) | Topic::Short(_) if self.config.allow_qos_minus_one => {

@@ -5,6 +5,7 @@ use crate::gateway::client::{Retry, State, Step};
 use crate::gateway::clients::Slot;
 use crate::gateway::registry::{Alias, Origin};
 use crate::gateway::{Cx, Gateway, Next, SessionId};
+use crate::metrics::Level;
 use crate::mqtt::QoS;
 use crate::mqttsn::{Message, MsgId, PubAck, Publish, PublishQos, RegAck, Register, ReturnCode, Topic, TopicId};
 use crate::queue::{Outcome, Seq};
@@ -157,12 +158,16 @@ impl Gateway {
     }
 
     fn give_up(&mut self, cx: &mut Cx<'_>, slot: Slot, session: SessionId, seq: Seq, why: Drop) {
-        match why {
-            Drop::TooLong => self.stats.dropped_too_long += 1,
-            Drop::Unwanted => self.stats.dropped_unwanted += 1,
-            Drop::Refused => self.stats.dropped_refused += 1,
-            Drop::TopicsFull => self.stats.dropped_topics_full += 1,
-        }
+        let (count, detail) = match why {
+            Drop::TooLong => (&mut self.stats.dropped_too_long, "longer than the mtu of its link"),
+            Drop::Unwanted => (&mut self.stats.dropped_unwanted, "it refused the topic"),
+            Drop::Refused => (&mut self.stats.dropped_refused, "it refused the message twice"),
+            Drop::TopicsFull => (&mut self.stats.dropped_topics_full, "limit max_topics_per_client reached"),
+        };
+        *count += 1;
+        // What the client does not want is no loss.
+        let level = if why == Drop::Unwanted { Level::Debug } else { Level::Warn };
+        self.notice(level, "message dropped for MQTT-SN client", slot, detail);
         self.finish_message(cx, slot, session, seq);
         self.pump_later(cx, slot);
     }
