@@ -54,9 +54,13 @@ pub(super) enum Ack {
     /// DISCONNECT with a duration.
     Sleep,
     /// Outbound: the topic id to REGISTER is safe.
-    Saved,
+    Saved {
+        id: TopicId,
+    },
     /// Outbound: a PUBREC is safe.
-    Released,
+    Released {
+        pkid: u16,
+    },
 }
 
 /// A request that waits.
@@ -167,8 +171,8 @@ impl Gateway {
             // It sleeps whether the record is safe or not.
             Ack::Sleep => self.reply(slot, &Message::Disconnect(Disconnect { duration: None })),
             // If the id is lost in a crash, the client is told again: local delivery does not wait for the disk.
-            Ack::Saved => return self.on_saved(cx, slot),
-            Ack::Released => return self.on_released(cx, slot, result),
+            Ack::Saved { id } => return self.on_saved(cx, slot, id),
+            Ack::Released { pkid } => return self.on_released(cx, slot, pkid, result),
         }
         self.count_refusal(code);
     }
@@ -221,10 +225,12 @@ impl Gateway {
         self.end_session(cx, slot, false);
     }
 
-    fn on_released(&mut self, cx: &mut Cx<'_>, slot: Slot, result: Result<(), Refusal>) {
+    fn on_released(&mut self, cx: &mut Cx<'_>, slot: Slot, pkid: u16, result: Result<(), Refusal>) {
         let retry = self.retry(cx);
         let Some((session, flow)) = self.clients[slot].flow_mut() else { return };
-        let Step::Releasing { pkid } = flow.step else { return };
+        if !matches!(flow.step, Step::Releasing { pkid: waiting } if waiting == pkid) {
+            return;
+        }
         if result.is_ok() {
             flow.step = Step::Released { pkid, retry };
             return self.reply(slot, &Message::PubRel(MsgId(pkid)));
@@ -234,10 +240,10 @@ impl Gateway {
         cx.sessions.rewind(cx.now, session);
     }
 
-    fn on_saved(&mut self, cx: &mut Cx<'_>, slot: Slot) {
+    fn on_saved(&mut self, cx: &mut Cx<'_>, slot: Slot, saved: TopicId) {
         let Some((_, flow)) = self.clients[slot].flow_mut() else { return };
         match std::mem::replace(&mut flow.step, Step::Idle) {
-            Step::Saving { next, id, refused } => self.send_register(cx, slot, next, id, refused),
+            Step::Saving { next, id, refused } if id == saved => self.send_register(cx, slot, next, id, refused),
             other => flow.step = other,
         }
     }

@@ -15,7 +15,7 @@ const TURN_BUDGET: usize = 32;
 
 /// Why a message is given up for one client. Counted, because the publisher believes it delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drop {
+enum Loss {
     TooLong,
     Unwanted,
     Refused,
@@ -73,7 +73,7 @@ impl Gateway {
         match self.clients[slot].registry.alias(topic, &self.predefined) {
             Alias::Use(topic) => self.send_publish(cx, slot, session, next, topic, refused),
             Alias::Register(id) => self.send_register(cx, slot, next, id, refused),
-            Alias::Muted => self.give_up(cx, slot, session, next.seq, Drop::Unwanted),
+            Alias::Muted => self.give_up(cx, slot, session, next.seq, Loss::Unwanted),
             Alias::None => self.register_new(cx, slot, session, next, refused),
         }
     }
@@ -83,7 +83,7 @@ impl Gateway {
         let max = self.config.max_topics_per_client;
         let registry = &mut self.clients[slot].registry;
         let Ok(assigned) = registry.assign(next.message.topic(), Origin::Gateway, &self.predefined, max) else {
-            return self.give_up(cx, slot, session, next.seq, Drop::TopicsFull);
+            return self.give_up(cx, slot, session, next.seq, Loss::TopicsFull);
         };
         self.stats.topics_evicted += u64::from(assigned.evicted);
         let token = self.token(slot);
@@ -91,7 +91,7 @@ impl Gateway {
         if let Some((_, flow)) = self.clients[slot].flow_mut() {
             flow.step = Step::Saving { next, id: assigned.id, refused };
         }
-        self.conclude(cx, slot, token, Ack::Saved, &[saved]);
+        self.conclude(cx, slot, token, Ack::Saved { id: assigned.id }, &[saved]);
     }
 
     pub(super) fn send_register(
@@ -111,7 +111,7 @@ impl Gateway {
         if fits {
             flow.step = Step::Registering { next, id: topic_id, msg_id, retry, refused };
         } else {
-            self.give_up(cx, slot, session, next.seq, Drop::TooLong);
+            self.give_up(cx, slot, session, next.seq, Loss::TooLong);
         }
     }
 
@@ -137,7 +137,7 @@ impl Gateway {
         let publish = publish_of(&next, topic, msg_id, again.is_some());
         let fits = client.peer.as_ref().is_none_or(|peer| self.radio.send(peer.as_ref(), &publish));
         if !fits {
-            return self.give_up(cx, slot, session, next.seq, Drop::TooLong);
+            return self.give_up(cx, slot, session, next.seq, Loss::TooLong);
         }
         self.stats.publishes_sent += 1;
         if next.qos == QoS::AtMostOnce {
@@ -157,16 +157,16 @@ impl Gateway {
         }
     }
 
-    fn give_up(&mut self, cx: &mut Cx<'_>, slot: Slot, session: SessionId, seq: Seq, why: Drop) {
+    fn give_up(&mut self, cx: &mut Cx<'_>, slot: Slot, session: SessionId, seq: Seq, why: Loss) {
         let (count, detail) = match why {
-            Drop::TooLong => (&mut self.stats.dropped_too_long, "longer than the mtu of its link"),
-            Drop::Unwanted => (&mut self.stats.dropped_unwanted, "it refused the topic"),
-            Drop::Refused => (&mut self.stats.dropped_refused, "it refused the message twice"),
-            Drop::TopicsFull => (&mut self.stats.dropped_topics_full, "limit max_topics_per_client reached"),
+            Loss::TooLong => (&mut self.stats.dropped_too_long, "longer than the mtu of its link"),
+            Loss::Unwanted => (&mut self.stats.dropped_unwanted, "it refused the topic"),
+            Loss::Refused => (&mut self.stats.dropped_refused, "it refused the message twice"),
+            Loss::TopicsFull => (&mut self.stats.dropped_topics_full, "limit max_topics_per_client reached"),
         };
         *count += 1;
         // What the client does not want is no loss.
-        let level = if why == Drop::Unwanted { Level::Debug } else { Level::Warn };
+        let level = if why == Loss::Unwanted { Level::Debug } else { Level::Warn };
         self.notice(level, "message dropped for MQTT-SN client", slot, detail);
         self.finish_message(cx, slot, session, seq);
         self.pump_later(cx, slot);
@@ -191,7 +191,7 @@ impl Gateway {
             self.send_publish(cx, slot, session, next, Topic::Id(id), refused);
         } else {
             self.unsubscribe_unwanted(cx, slot, next.message.topic(), id);
-            self.give_up(cx, slot, session, next.seq, Drop::Unwanted);
+            self.give_up(cx, slot, session, next.seq, Loss::Unwanted);
         }
         self.pump(cx, slot);
     }
@@ -227,7 +227,7 @@ impl Gateway {
             return;
         };
         if refused {
-            return self.give_up(cx, slot, session, next.seq, Drop::Refused);
+            return self.give_up(cx, slot, session, next.seq, Loss::Refused);
         }
         self.clients[slot].registry.doubt(topic);
         self.offer(cx, slot, session, next, true);
@@ -268,7 +268,7 @@ impl Gateway {
             return;
         }
         flow.step = Step::Releasing { pkid: msg_id.0 };
-        self.conclude(cx, slot, token, Ack::Released, &[outcome]);
+        self.conclude(cx, slot, token, Ack::Released { pkid: msg_id.0 }, &[outcome]);
     }
 
     pub(super) fn on_pubcomp(&mut self, cx: &mut Cx<'_>, slot: Slot, msg_id: MsgId) {

@@ -30,7 +30,7 @@ struct Link {
 }
 
 #[derive(Debug)]
-struct Send {
+struct Outgoing {
     link: LinkId,
     to: Option<SocketAddr>,
     bytes: Range<usize>,
@@ -43,7 +43,7 @@ pub(super) struct Radio {
     bytes: Vec<u8>,
     /// A frame before its framing.
     frame: Vec<u8>,
-    sends: VecDeque<Send>,
+    sends: VecDeque<Outgoing>,
     notices: VecDeque<Notice>,
     pub(super) sent: u64,
     /// Not sent: longer than the link's MTU.
@@ -182,7 +182,7 @@ impl Radio {
             }
         };
         if fits {
-            self.sends.push_back(Send { link: to.link, to: to.addr, bytes: start..self.bytes.len() });
+            self.sends.push_back(Outgoing { link: to.link, to: to.addr, bytes: start..self.bytes.len() });
             self.sent += 1;
         } else {
             self.bytes.truncate(start);

@@ -16,7 +16,7 @@ use crate::gateway::registry::Origin;
 use crate::gateway::will::restore_will;
 use crate::gateway::{Cx, Gateway, Sessions};
 use crate::metrics::{Level, Notice};
-use crate::mqttsn::{ShortName, TopicId};
+use crate::mqttsn::{ShortName, Topic, TopicId};
 use crate::queue::{Outcome, Token};
 use crate::time::Now;
 
@@ -113,8 +113,8 @@ impl Record {
             let origin = if topic.client { Origin::Client } else { Origin::Gateway };
             client.registry.restore(TopicId(topic.id), &topic.name, origin);
         }
-        let predefined = self.predefined.iter().map(|id| crate::mqttsn::Topic::Predefined(TopicId(*id)));
-        let short = self.short.iter().map(|name| crate::mqttsn::Topic::Short(ShortName(*name)));
+        let predefined = self.predefined.iter().map(|id| Topic::Predefined(TopicId(*id)));
+        let short = self.short.iter().map(|name| Topic::Short(ShortName(*name)));
         for topic in predefined.chain(short) {
             if client.registry.add_named(topic, max_topics).is_err() {
                 break;

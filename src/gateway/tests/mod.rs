@@ -4,6 +4,7 @@ mod connect;
 mod deliver;
 mod fake;
 mod links;
+mod lossy;
 mod publish;
 mod random;
 mod restart;

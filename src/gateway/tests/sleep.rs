@@ -258,6 +258,14 @@ fn going_to_sleep_is_acknowledged_once_it_is_recorded() {
 }
 
 #[test]
+fn a_sleeper_that_sends_without_connect_is_answered_and_sleeps_on() {
+    let (mut world, id) = asleep(Q1, true);
+    world.publish("t", "x", Q1);
+    world.ask(1, publish(Q1, id, 7, "y"), &[puback(id, 7, ACCEPTED)]);
+    assert_eq!((world.state("a"), world.broker.queued("a")), ("asleep", 2));
+}
+
+#[test]
 fn a_taken_over_sleeper_is_not_woken() {
     let (mut world, _) = asleep(Q1, true);
     let session = world.broker.session_of("a").unwrap();
