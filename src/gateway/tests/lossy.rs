@@ -191,7 +191,7 @@ impl Air {
         }
     }
 
-    fn to_gateway(&mut self, bytes: &[u8]) {
+    fn send_up(&mut self, bytes: &[u8]) {
         for _ in 0..self.copies() {
             self.world.raw(PORT, bytes);
         }
@@ -211,12 +211,12 @@ impl Air {
             let mut out = Vec::new();
             if let Some(answer) = answer {
                 answer.encode(&mut out).unwrap();
-                self.to_gateway(&out);
+                self.send_up(&out);
             }
             if self.node.doing != before {
                 let mut out = Vec::new();
                 self.node.request(&mut out);
-                self.to_gateway(&out);
+                self.send_up(&out);
             }
         }
     }
@@ -244,7 +244,7 @@ impl Air {
         if self.node.doing != Doing::Sleep {
             let mut out = Vec::new();
             self.node.request(&mut out);
-            self.to_gateway(&out);
+            self.send_up(&out);
         }
     }
 }
