@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::mqtt::{Outbox, PubAck, PubComp, PubRec, ReasonCode, Version};
+use crate::mqtt::{Outbox, PubAck, PubComp, PubRec, QoS, ReasonCode, Version};
 
 /// Which packet is the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,17 @@ pub(super) enum Kind {
     Rec,
     /// PUBCOMP, to PUBREL.
     Comp,
+}
+
+impl Kind {
+    /// The answer to a PUBLISH, if it gets one.
+    pub(super) const fn of(qos: QoS) -> Option<Self> {
+        match qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some(Self::Ack),
+            QoS::ExactlyOnce => Some(Self::Rec),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use crate::bridge::context::{Context, Lane, retained};
 use crate::bridge::end::End;
 use crate::bridge::flights::{Flight, Flights};
 use crate::bridge::link::Link;
+use crate::bridge::oversize::Skimmed;
 use crate::bridge::rule::Mapping;
 use crate::config::{self, RuleQos, RuleRetain};
 use crate::metrics::Level;
@@ -117,11 +118,7 @@ impl Incoming {
         }
         self.check_room()?;
         ctx.stats.received += 1;
-        let kind = match publish.qos {
-            QoS::AtMostOnce => None,
-            QoS::AtLeastOnce => Some(Kind::Ack),
-            QoS::ExactlyOnce => Some(Kind::Rec),
-        };
+        let kind = Kind::of(publish.qos);
         let number = if kind.is_some() { self.answers.next() } else { Answers::NOBODY };
         let outcome = self.deliver(ctx, publish, ctx.token(Lane::Answer, number));
         if let Outcome::Refused(_) = outcome {
@@ -129,6 +126,23 @@ impl Incoming {
         }
         if let Some(kind) = kind {
             self.answer(ctx, link, kind, publish.pkid, outcome);
+        }
+        Ok(())
+    }
+
+    /// A PUBLISH came that is larger than what we take. It is acknowledged, or it would come for ever.
+    pub(super) fn on_oversize(
+        &mut self,
+        ctx: &mut Context<'_>,
+        link: &mut Link,
+        skimmed: Skimmed,
+    ) -> Result<(), End> {
+        self.check_room()?;
+        ctx.stats.received += 1;
+        ctx.stats.refused += 1;
+        ctx.notice(Level::Warn, "message from the upstream is too large", format!("{} bytes", skimmed.len));
+        if let Some(kind) = Kind::of(skimmed.qos) {
+            self.answer(ctx, link, kind, skimmed.pkid, Outcome::Done);
         }
         Ok(())
     }

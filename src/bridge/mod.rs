@@ -15,6 +15,7 @@ mod flights;
 mod incoming;
 mod link;
 mod outgoing;
+mod oversize;
 mod port;
 pub mod rule;
 mod stats;

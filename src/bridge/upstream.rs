@@ -10,11 +10,12 @@ use crate::bridge::outgoing::{Outgoing, Source};
 use crate::bridge::port::{Input, Output};
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::stats::LinkState;
-use crate::bridge::{Common, Setup};
+use crate::bridge::{Common, Setup, oversize};
 use crate::config::{self, UpstreamVersion};
 use crate::metrics::Level;
 use crate::mqtt::{
-    ConnAck, ConnId, Disconnect, Frame, Outbox, Packet, PacketType, Publish, ReasonCode, Version, frame,
+    ConnAck, ConnId, DecodeError, Disconnect, Frame, Outbox, Packet, PacketType, Publish, ReasonCode, Version,
+    frame,
 };
 use crate::queue::{Refusal, Token};
 use crate::time::{Duration, Instant};
@@ -55,6 +56,8 @@ pub(super) struct Upstream {
     incoming: Incoming,
     /// The beginning of a packet whose end has not come.
     partial: Vec<u8>,
+    /// Bytes to come that belong to a packet that is let pass.
+    skip: usize,
     /// What was left to write when we closed.
     closing: Option<(ConnId, Outbox)>,
     /// What the local link state says.
@@ -91,6 +94,7 @@ impl Upstream {
             will: WillTerms::new(),
             session_is_ours: resumes,
             partial: Vec::new(),
+            skip: 0,
             closing: None,
             told_up: None,
         })
@@ -213,6 +217,9 @@ impl Upstream {
         if let State::Up(link) = &mut self.state {
             link.received(ctx.now.at);
         }
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        let bytes = &bytes[skipped..];
         let mut partial = std::mem::take(&mut self.partial);
         let result = if partial.is_empty() {
             self.on_bytes(ctx, bytes).map(|used| self.partial.extend_from_slice(&bytes[used..]))
@@ -234,11 +241,42 @@ impl Upstream {
     /// Handles all packets that are complete and says how many bytes they were.
     fn on_bytes(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, End> {
         let mut used = 0;
-        while let Some(packet) = frame(&bytes[used..], self.intake.max_packet_bytes)? {
-            used += packet.raw.len();
-            self.on_packet(ctx, &packet)?;
+        loop {
+            let rest = &bytes[used..];
+            used += match frame(rest, self.intake.max_packet_bytes) {
+                Ok(Some(packet)) => {
+                    self.on_packet(ctx, &packet)?;
+                    packet.raw.len()
+                }
+                Ok(None) => return Ok(used),
+                Err(error) => match self.on_oversize(ctx, rest, error)? {
+                    Some(len) => {
+                        self.skip = len.saturating_sub(rest.len());
+                        len.min(rest.len())
+                    }
+                    None => return Ok(used),
+                },
+            };
         }
-        Ok(used)
+    }
+
+    /// A packet is too large. One that the upstream could not know better about is let pass: says its length, or `None`
+    /// if more of it must come first.
+    fn on_oversize(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bytes: &[u8],
+        error: DecodeError,
+    ) -> Result<Option<usize>, End> {
+        let too_large = error.reason() == ReasonCode::PacketTooLarge && self.version != Version::V5;
+        match &mut self.state {
+            State::Up(link) if too_large => match oversize::skim(bytes) {
+                Some(skimmed) => self.incoming.on_oversize(ctx, link, skimmed).map(|()| Some(skimmed.len)),
+                None if bytes.len() < oversize::MAX_BEGINNING => Ok(None),
+                None => Err(error.into()),
+            },
+            _ => Err(error.into()),
+        }
     }
 
     fn on_packet(&mut self, ctx: &mut Context<'_>, frame: &Frame<'_>) -> Result<(), End> {
@@ -386,6 +424,7 @@ impl Upstream {
             }
         };
         self.partial = Vec::new();
+        self.skip = 0;
         if end == End::Shutdown {
             self.enter(ctx, State::Stopped);
             return;

@@ -247,6 +247,42 @@ fn more_than_our_receive_maximum_ends_the_link() {
     assert_eq!(world.local.published.len(), 108, "8 for it, and 100 for answers to what we send");
 }
 
+/// A PUBLISH on `cmd/a` with a payload that is larger than what we take.
+fn oversize(world: &World, qos: QoS, pkid: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let properties = PublishProperties::default();
+    let payload = &[b'x'; 20_000];
+    Publish { dup: false, qos, retain: false, topic: "cmd/a", pkid, properties, payload }
+        .encode(world.version, &mut bytes);
+    bytes
+}
+
+#[test]
+fn what_is_too_large_is_let_pass_in_3_1_1_which_cannot_be_told() {
+    for piece in [1, 7, 1000, 100_000] {
+        let mut world = up(UpstreamVersion::V311);
+        let mut bytes = oversize(&world, QoS::AtLeastOnce, 5);
+        bytes.extend(oversize(&world, QoS::ExactlyOnce, 6));
+        bytes.extend(oversize(&world, QoS::AtMostOnce, 0));
+        bytes.extend([0x32, 10, 0, 5, b'c', b'm', b'd', b'/', b'b', 0, 7, b'x']);
+        for piece in bytes.chunks(piece) {
+            world.receive(piece);
+        }
+        assert_eq!(world.read(), [Seen::PubAck(5, OK), Seen::PubRec(6, OK), Seen::PubAck(7, OK)]);
+        assert_eq!(world.local.topics(), ["local/b"]);
+        assert_eq!(world.bridge.stats(UP).unwrap().refused, 3);
+        assert_eq!(world.noticed("message from the upstream is too large").len(), 3);
+    }
+}
+
+#[test]
+fn what_is_too_large_ends_the_link_in_5_where_the_limit_was_told() {
+    let mut world = v5();
+    let bytes = oversize(&world, QoS::AtLeastOnce, 5);
+    world.receive(&bytes);
+    assert_eq!(world.read(), [Seen::Disconnect(ReasonCode::PacketTooLarge)]);
+}
+
 #[test]
 fn a_topic_alias_that_was_not_allowed_ends_the_link() {
     let mut world = v5();

@@ -16,11 +16,11 @@ use crate::queue::{DestId, Outcome, Refusal, Token};
 
 const WINDOW: u16 = 4;
 
-fn setup() -> Setup {
+fn setup(version: UpstreamVersion) -> Setup {
     let mut rules =
         vec![rule(Direction::Out, "site/#", ""), rule(Direction::Out, "+/#", ""), rule(Direction::In, "cmd/#", "")];
     rules[1].priority = 7;
-    let config = config(UpstreamVersion::V5, rules);
+    let config = config(version, rules);
     Setup { dests: World::dests(&config), config, password: None, resumes: true }
 }
 
@@ -141,7 +141,7 @@ fn take_step(step: Step, world: &mut World, server: &mut Server, sent: &mut Vec<
         // With a reason, so that no message is blamed: the links of this history are cut far too often.
         Step::Cut => world.send(&Packet::Disconnect(Disconnect::new(ReasonCode::ServerShuttingDown))),
         Step::Crash => {
-            world.restart(setup());
+            world.restart(setup(UpstreamVersion::V5));
             world.queues.outcome = Some(Outcome::Pending);
         }
         Step::Pass(time) => world.pass(secs(time)),
@@ -154,7 +154,7 @@ proptest! {
     /// Promises 2 and 3 on this hop, whatever the link, the power and the order of acknowledgements do.
     #[test]
     fn nothing_is_lost_order_holds_and_qos_2_is_exactly_once(steps in prop::collection::vec(step(), 1..200)) {
-        let (mut world, mut server, mut sent) = (World::with(setup(), 0), Server::default(), Vec::new());
+        let (mut world, mut server, mut sent) = (World::with(setup(UpstreamVersion::V5), 0), Server::default(), Vec::new());
         world.queues.outcome = Some(Outcome::Pending);
         for step in steps {
             take_step(step, &mut world, &mut server, &mut sent);
@@ -187,8 +187,9 @@ proptest! {
 
     /// Promise 4: the fakes check that nothing is acknowledged, released or buried twice.
     #[test]
-    fn no_upstream_can_stop_it(acts in prop::collection::vec(act(), 1..60)) {
-        let mut world = World::with(setup(), 0);
+    fn no_upstream_can_stop_it(is_5: bool, acts in prop::collection::vec(act(), 1..60)) {
+        let version = if is_5 { UpstreamVersion::V5 } else { UpstreamVersion::V311 };
+        let mut world = World::with(setup(version), 0);
         world.queues.outcome = Some(Outcome::Pending);
         for act in acts {
             if world.conn.is_none() {
