@@ -57,7 +57,7 @@ pub(super) enum Need {
 impl Link {
     pub(super) fn new(wire: Wire, version: Version, allowance: Allowance, now: Instant) -> Self {
         Self {
-            wire,
+            wire: Wire { last_received: now, ..wire },
             version,
             allowance,
             up_at: now,

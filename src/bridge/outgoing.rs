@@ -393,9 +393,6 @@ impl Outgoing {
         release.void |= failed;
         if let (true, Some(Flight::Releasing { rule, seq })) = (failed, self.flights.get(pkid)) {
             self.flights.keep(pkid, rule, seq, QoS::ExactlyOnce);
-            if !is_up {
-                ctx.out.rewind(self.sources[rule].dest);
-            }
         }
         self.put_settled(ctx, link);
         if failed && is_up { Err(End::Store) } else { Ok(()) }

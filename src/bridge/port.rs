@@ -79,7 +79,8 @@ pub struct Depth {
     pub oldest: Option<Wall>,
 }
 
-/// The queues of the out-rules.
+/// The queues of the out-rules. A message that expired or was evicted while in flight may still be acknowledged,
+/// released or buried: nothing happens then.
 pub trait Outbound {
     /// The oldest message that is not in flight. `None` if there is none, or if it must first be read from the disk or
     /// (QoS 2) committed: then [`Input::Ready`] follows. Expired messages are skipped and counted.
@@ -88,7 +89,8 @@ pub trait Outbound {
     fn take(&mut self, dest: DestId, seq: Seq);
     /// A message in flight was delivered: QoS 0 written, QoS 1 acknowledged. In any order.
     fn acked(&mut self, now: Now, dest: DestId, seq: Seq);
-    /// QoS 2, PUBREC came: the message is the upstream's. PUBREL when settled.
+    /// QoS 2, PUBREC came: the message is the upstream's. PUBREL when settled. If it is refused, at once or when it is
+    /// settled, the message is in the queue as before, and not in flight.
     fn release(&mut self, now: Now, dest: DestId, seq: Seq, pkid: u16, token: Token) -> Outcome;
     /// QoS 2, PUBCOMP came: the identifier is free. Nothing happens if it was.
     fn complete(&mut self, now: Now, dest: DestId, pkid: u16);

@@ -123,7 +123,7 @@ impl Queues {
         self.releases.entry(dest).or_default().retain(|due| *due != pkid);
         let rows = self.rows.entry(dest).or_default();
         let at = rows.partition_point(|other| other.peeked.seq < row.peeked.seq);
-        rows.insert(at, row);
+        rows.insert(at, Row { in_flight: false, ..row });
     }
 
     /// The power failed: what was not durable did not happen.
