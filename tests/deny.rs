@@ -2,7 +2,6 @@
 //! neither `cargo deny` nor a network. The tree is that of this machine; the one for ARM is a part of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
-use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::{env, fs};
@@ -12,6 +11,7 @@ struct Package {
     name: String,
     version: String,
     license: String,
+    /// Where it comes from, when that is not crates.io.
     source: Option<String>,
 }
 
@@ -153,22 +153,37 @@ fn policy() -> Table {
     fs::read_to_string(path).unwrap().parse().expect(".deny.toml is TOML")
 }
 
-/// Every package of the tree for this machine, those for tests too.
+/// Every package of the tree for this machine, those for tests and builds too.
 fn packages() -> Vec<Package> {
-    let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    let metadata =
-        cargo(&["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", &target]);
-    let metadata: Json = serde_json::from_str(&metadata).expect("cargo speaks JSON");
-    let text = |package: &Json, key: &str| package[key].as_str().map(str::to_owned);
-    let read = |package: &Json| Package {
-        name: text(package, "name").unwrap(),
-        version: text(package, "version").unwrap(),
-        license: text(package, "license").unwrap_or_default(),
-        source: text(package, "source"),
-    };
-    let packages: Vec<Package> = metadata["packages"].as_array().unwrap().iter().map(read).collect();
+    let format = "{p}|{l}";
+    let tree = cargo(&[
+        "tree",
+        "--offline",
+        "--locked",
+        "--edges",
+        "normal,build,dev",
+        "--prefix",
+        "none",
+        "--format",
+        format,
+    ]);
+    let lines: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    let packages: Vec<Package> = lines.into_iter().filter(|line| !line.is_empty()).map(Package::read).collect();
     assert!(packages.iter().any(|package| package.name == "tokio"), "no tree found");
     packages
+}
+
+impl Package {
+    /// `name v1.2.3 (proc-macro) (source)|licence`: cargo names the source of what is not from its registry.
+    fn read(line: &str) -> Self {
+        let (package, license) = line.split_once('|').expect("a package and its licence");
+        let package = package.replace(" (proc-macro)", "");
+        let mut words = package.splitn(3, ' ').map(str::to_owned);
+        let (name, version) = (words.next().unwrap(), words.next().unwrap());
+        let is_own = name == env!("CARGO_PKG_NAME");
+        let source = words.next().filter(|_| !is_own);
+        Self { name, version: version.trim_start_matches('v').to_owned(), license: license.to_owned(), source }
+    }
 }
 
 fn cargo(args: &[&str]) -> String {
@@ -194,9 +209,21 @@ mod rules_can_fail {
             name: name.to_owned(),
             version: version.to_owned(),
             license: license.to_owned(),
-            source: Some("git+https://example.com/x".to_owned()),
+            source: Some("(https://example.com/x#0123)".to_owned()),
         };
         crates.iter().map(package).collect()
+    }
+
+    #[test]
+    fn packages_are_read_as_cargo_prints_them() {
+        let read = |line| {
+            let Package { name, version, license, source } = Package::read(line);
+            (name, version, license, source)
+        };
+        let own = |text: &str| text.to_owned();
+        assert_eq!(read("a v1.2.3|MIT"), (own("a"), own("1.2.3"), own("MIT"), None));
+        let odd = read("b v2.0.0 (proc-macro) (https://example.com/b?rev=1#0123)|");
+        assert_eq!(odd, (own("b"), own("2.0.0"), own(""), Some(own("(https://example.com/b?rev=1#0123)"))));
     }
 
     #[test]
