@@ -6,30 +6,30 @@ use std::ops::Range;
 use std::path::Path;
 
 /// One file of source.
-pub struct Source {
+pub(crate) struct Source {
     /// Path from the root of the package, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// The text with comments, strings and characters replaced by spaces. Lines are where they were.
-    pub code: String,
+    pub(crate) code: String,
     /// The text as it is.
-    pub text: String,
+    pub(crate) text: String,
     /// Parts of the file that are compiled for tests only.
     tests: Vec<Range<usize>>,
 }
 
 /// A path such as `crate::queue::Queues`, and where it starts.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
-    pub path: String,
-    pub at: usize,
+pub(crate) struct Found {
+    pub(crate) path: String,
+    pub(crate) at: usize,
 }
 
 /// Something against a rule.
 #[derive(Debug)]
-pub struct Finding(pub String);
+pub(crate) struct Finding(pub(crate) String);
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let code = blank(text);
         let whole = path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/");
         let tests = if whole { vec![0..code.len()] } else { test_items(&code) };
@@ -37,36 +37,36 @@ impl Source {
     }
 
     /// The module directly under the root of the crate that this file is part of, or `main` or `lib`.
-    pub fn module(&self) -> &str {
+    pub(crate) fn module(&self) -> &str {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs")
     }
 
     /// Whether `super` in this file, outside any inner module, is the root of the crate.
-    pub fn is_directly_under_the_root(&self) -> bool {
+    pub(crate) fn is_directly_under_the_root(&self) -> bool {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         !inner.contains('/') || (inner.ends_with("/mod.rs") && inner.matches('/').count() == 1)
     }
 
-    pub fn is_test_at(&self, at: usize) -> bool {
+    pub(crate) fn is_test_at(&self, at: usize) -> bool {
         self.tests.iter().any(|range| range.contains(&at))
     }
 
     /// Whether `at` is inside a module written out in this file.
-    pub fn is_inside_a_module(&self, at: usize) -> bool {
+    pub(crate) fn is_inside_a_module(&self, at: usize) -> bool {
         words(&self.code).any(|(start, word)| {
             let item = || item_end(&self.code, start);
             word == "mod" && start < at && item().is_some_and(|(open, end)| (open..end).contains(&at))
         })
     }
 
-    pub fn finding(&self, at: usize, message: &str) -> Finding {
+    pub(crate) fn finding(&self, at: usize, message: &str) -> Finding {
         let line = self.code[..at].matches('\n').count() + 1;
         Finding(format!("{}:{line}: {message}", self.path))
     }
 
     /// Every path in the file: those of `use` items spelled out one by one, and those in the midst of code.
-    pub fn paths(&self) -> Vec<Found> {
+    pub(crate) fn paths(&self) -> Vec<Found> {
         let tokens = tokens(&self.code);
         let mut found = Vec::new();
         let mut i = 0;
@@ -85,7 +85,7 @@ impl Source {
 }
 
 /// Every `.rs` file under `dir`, in order of path.
-pub fn read_all(root: &Path, dir: &str) -> Vec<Source> {
+pub(crate) fn read_all(root: &Path, dir: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut waiting = vec![root.join(dir)];
     while let Some(path) = waiting.pop() {
