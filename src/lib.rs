@@ -13,6 +13,24 @@
 //!
 //! `tests/tidy.rs` reads the `use` lines and keeps it so.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+// Nothing that came from outside ends the process; numbers keep their value; time and hash seeds are inputs.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::exit,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod bridge;
 pub mod broker;

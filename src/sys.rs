@@ -22,14 +22,14 @@ pub struct Clock {
 impl Clock {
     /// A clock whose monotonic time starts now.
     #[must_use]
-    #[allow(clippy::disallowed_methods)] // this is where time comes in
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes in")]
     pub fn start() -> Self {
         Self { started: std::time::Instant::now() }
     }
 
     /// Reads both clocks.
     #[must_use]
-    #[allow(clippy::disallowed_methods)] // this is where time comes in
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes in")]
     pub fn now(&self) -> Now {
         let at = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         // A wall clock before 1970 is as wrong as one at 1970.

@@ -17,6 +17,7 @@ pub(crate) struct Flight {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "they are packets")]
 pub(crate) enum FlightState {
     /// QoS 1: PUBACK is due.
     PubAck(Seq),

@@ -3,7 +3,7 @@
 
 use crate::broker::Broker;
 use crate::broker::publish::{Inbound, Origin};
-use crate::broker::session::{NEVER, Peer};
+use crate::broker::session::Peer;
 use crate::broker::target::Options;
 use crate::config::UpstreamId;
 use crate::mqtt::{MessageParts, QoS, ReasonCode, topic};
@@ -42,7 +42,7 @@ impl Broker {
         if !self.by_client.contains_key(client_id) && self.sessions.len() >= self.limits.max_sessions {
             return Err(Refusal::Full);
         }
-        let expiry = if clean { 0 } else { self.max_session_expiry().min(NEVER) };
+        let expiry = if clean { 0 } else { self.max_session_expiry() };
         let (session, present) = self.open_session(now, queues, client_id, clean, expiry, Peer::Local);
         self.save(now, queues, session, None);
         if let Some(dest) = self.line_of(session) {

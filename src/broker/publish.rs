@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::broker::connection::Connection;
 use crate::broker::packets::{Fault, refusal_reason};
 use crate::broker::routes::{Leg, Route};
-use crate::broker::session::Peer;
+use crate::broker::session::{Peer, Session};
 use crate::broker::target::{BridgeRule, Target};
 use crate::config::{RuleQos, RuleRetain, UpstreamId};
 use crate::mqtt::publish::{Head, encode_head};
@@ -279,7 +279,7 @@ impl Broker {
         for leg in &route.legs {
             match leg.target {
                 Target::Session(session) => {
-                    let durable = self.sessions.get(session as usize).is_some_and(|session| session.is_durable());
+                    let durable = self.sessions.get(session as usize).is_some_and(Session::is_durable);
                     if durable
                         && leg.options.qos > QoS::AtMostOnce
                         && let Some(refusal) = queues.refuses_durable(cost)

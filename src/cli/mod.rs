@@ -1,4 +1,5 @@
 //! The command line: a module for each subcommand. Results go to standard output, what is wrong to standard error.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a command line prints")]
 
 mod check;
 mod config;

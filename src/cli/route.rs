@@ -80,7 +80,7 @@ enum Qos {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let loaded = load::load(&args.config.config)?;
+    let loaded = load(&args.config.config)?;
     let route = route(&loaded.config, &args.topic, args.from.as_deref())?;
     if args.json {
         let json = serde_json::to_string_pretty(&route).map_err(|error| Failure::Failed(error.to_string()))?;

@@ -124,7 +124,6 @@ fn runtime() -> std::io::Result<LocalRuntime> {
 }
 
 /// Lets the engine make everything safe and the connections end.
-#[allow(clippy::disallowed_methods)] // a shell waits
 async fn end(driver: &Rc<Driver>) {
     driver.input(Input::Shutdown);
     if timeout(SHUTDOWN_LIMIT, driver.shutdown_done()).await.is_err() {
@@ -136,7 +135,7 @@ async fn end(driver: &Rc<Driver>) {
 }
 
 /// Tells the service manager that the engine's thread turns, at half of what it asks for.
-#[allow(clippy::disallowed_methods)] // a shell waits
+#[expect(clippy::disallowed_methods, reason = "a shell waits")]
 async fn watch(service: &Service) -> std::convert::Infallible {
     let Some(limit) = service.watchdog else { return std::future::pending().await };
     loop {

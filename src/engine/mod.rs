@@ -78,7 +78,7 @@ impl Engine {
             }
             Input::SerialOpened { link } => self.tell_gateway(now, gateway::Input::SerialOpened { link }),
             Input::SerialBytes { link, bytes } => {
-                self.tell_gateway(now, gateway::Input::SerialBytes { link, bytes })
+                self.tell_gateway(now, gateway::Input::SerialBytes { link, bytes });
             }
             Input::SerialClosed { link, error } => {
                 self.tell_gateway(now, gateway::Input::SerialClosed { link });

@@ -105,6 +105,7 @@ impl Clients {
     pub(super) fn insert(&mut self, id: &str, now: Instant) -> Slot {
         let id: Arc<str> = id.into();
         let key = self.slab.insert(Client::new(Arc::clone(&id), now));
+        #[expect(clippy::expect_used, reason = "the limit on clients is configured, and is a u32")]
         let slot = Slot(u32::try_from(key).expect("no more clients than the limit, which fits"));
         self.by_id.insert(id, slot);
         slot

@@ -195,6 +195,7 @@ impl Gateway {
             };
         }
         let record = Record::of(client, &self.radio);
+        #[expect(clippy::expect_used, reason = "nothing in a record can fail to be written")]
         let json = serde_json::to_string(&record).expect("a record has only strings for keys");
         let hash = hash(&json);
         if client.saved == Some(hash) {

@@ -219,7 +219,6 @@ impl Closing {
     }
 
     /// Ready when the peer has seen the end, or took too long to.
-    #[allow(clippy::disallowed_methods)] // a shell waits
     fn poll_close<S: Stream>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_end(stream, cx).is_ready() {
             return Poll::Ready(());

@@ -36,7 +36,6 @@ impl Alarm {
 }
 
 /// Gives the engine `Input::Timeout` at its deadlines, for ever.
-#[allow(clippy::disallowed_methods)] // this is where the engine's time passes
 pub(super) async fn watch(driver: Rc<Driver>) {
     let mut sleep = pin!(sleep_until(driver.clock.to_system(Instant::ZERO).into()));
     poll_fn(|cx| poll_watch(&driver, sleep.as_mut(), cx)).await;

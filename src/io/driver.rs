@@ -287,6 +287,7 @@ impl Core {
 
     fn open(&mut self) -> ConnId {
         let key = self.slots.insert(Slot::default());
+        #[expect(clippy::expect_used, reason = "each slot is an open file")]
         ConnId(u32::try_from(key).expect("the limit on open files is far below 2^32"))
     }
 

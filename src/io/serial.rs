@@ -50,7 +50,7 @@ pub(super) struct SerialPort {
 }
 
 /// Moves bytes between a port and the engine for ever, and tells the engine when the port comes and goes.
-#[allow(clippy::disallowed_methods)] // a shell waits
+#[expect(clippy::disallowed_methods, reason = "a shell waits")]
 pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialOptions) {
     let port = Rc::new(SerialPort::default());
     driver.add_serial(link, Rc::clone(&port));

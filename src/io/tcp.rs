@@ -97,7 +97,7 @@ impl Listener {
     }
 
     /// Accepts connections for ever.
-    #[allow(clippy::disallowed_methods)] // a shell waits
+    #[expect(clippy::disallowed_methods, reason = "a shell waits")]
     pub async fn serve(self, driver: Rc<Driver>) {
         loop {
             for _ in 0..ACCEPTS_PER_TURN {

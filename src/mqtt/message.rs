@@ -81,7 +81,7 @@ impl Message {
     /// What it counts for in every limit by bytes: topic, properties, payload and a fixed overhead.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.bytes.len() + std::mem::size_of::<Self>()
+        self.bytes.len() + size_of::<Self>()
     }
 
     /// Whether it is past its expiry at `wall`.

@@ -78,7 +78,7 @@ fn has_special(bytes: &[u8]) -> bool {
     let mut found = 0;
     for word in words {
         let word = u64::from_ne_bytes(*word);
-        found |= zeros(word) | zeros(word ^ (ONES * b'+' as u64)) | zeros(word ^ (ONES * b'#' as u64));
+        found |= zeros(word) | zeros(word ^ (ONES * u64::from(b'+'))) | zeros(word ^ (ONES * u64::from(b'#')));
     }
     found != 0 || rest.iter().any(|byte| matches!(byte, 0 | b'+' | b'#'))
 }

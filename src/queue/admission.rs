@@ -6,7 +6,7 @@ use crate::config::WhenFull;
 use crate::metrics::Level;
 use crate::mqtt::{Message, QoS};
 use crate::queue::journal::Ticket;
-use crate::queue::line::{Entry, Stored};
+use crate::queue::line::{Entry, Line, Stored};
 use crate::queue::{Delivery, DestId, Op, Outcome, Queues, Refusal, Row, Seq, Token};
 use crate::time::{Duration, Now};
 
@@ -156,7 +156,7 @@ impl Queues {
 
     /// Drops the oldest message that is not in flight. False when there is none in memory.
     fn drop_oldest(&mut self, now: Now, dest: DestId) -> bool {
-        let Some(index) = self.line(dest).and_then(|line| line.first_waiting()) else { return false };
+        let Some(index) = self.line(dest).and_then(Line::first_waiting) else { return false };
         if let Some(line) = self.line_mut(dest) {
             line.stats.dropped_oldest += 1;
         }

@@ -46,6 +46,7 @@ CREATE VIEW queued AS
 const MIGRATIONS: &[&str] = &[V1];
 
 /// The version that this program writes.
+#[expect(clippy::cast_possible_wrap, reason = "there are a few")]
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Brings the file to [`VERSION`], or says that it is from the future.

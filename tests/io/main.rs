@@ -1,7 +1,5 @@
 //! The shells around the engine: sockets, serial ports, timers, TLS, dialling, start and stop.
 
-#![allow(clippy::disallowed_methods)] // real time passes here
-
 mod certificates;
 mod setup;
 

@@ -157,7 +157,7 @@ impl Cloud {
 }
 
 fn send_command(version: Version, pkid: u16, id: MessageId, dup: bool, out: &mut Vec<u8>) {
-    let qos = if id.1 % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+    let qos = if id.1.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
     Publish {
         dup,
         qos,

@@ -303,7 +303,7 @@ impl World {
                     self.input(Input::Received { conn, bytes: &bytes });
                 }
             }
-            Event::ToPeer(number, bytes) => self.to_peer(number, &bytes),
+            Event::ToPeer(number, bytes) => self.hand_to_peer(number, &bytes),
             Event::EngineClosed(number) => {
                 if let Some(pipe) = self.pipes.remove(&number) {
                     self.input(Input::Closed { conn: pipe.id, error: Some("connection reset".into()) });
@@ -347,7 +347,7 @@ impl World {
         }
     }
 
-    fn to_peer(&mut self, number: u32, bytes: &[u8]) {
+    fn hand_to_peer(&mut self, number: u32, bytes: &[u8]) {
         let Some(peer) = self.pipes.get(&number).filter(|pipe| !pipe.cut).map(|pipe| pipe.peer) else { return };
         let mut out = Vec::new();
         match peer {

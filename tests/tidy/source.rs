@@ -32,7 +32,8 @@ impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let code = blank(text);
         let whole = path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/");
-        let tests = if whole { vec![0..code.len()] } else { test_items(&code) };
+        let everything = 0..code.len();
+        let tests = if whole { vec![everything] } else { test_items(&code) };
         Self { path: path.to_owned(), code, text: text.to_owned(), tests }
     }
 
@@ -101,7 +102,8 @@ pub(crate) fn read_all(root: &Path, dir: &str) -> Vec<Source> {
     for source in &mut found {
         let stem = source.path.trim_end_matches(".rs");
         if named.iter().any(|name| stem == name || stem.starts_with(&format!("{name}/"))) {
-            source.tests = vec![0..source.code.len()];
+            let everything = 0..source.code.len();
+            source.tests = vec![everything];
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));

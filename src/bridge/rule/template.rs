@@ -112,7 +112,7 @@ impl Template {
                 Segment::Fixed(text) => image.extend(topic::levels(text).map(|level| Step::Literal(level.into()))),
                 Segment::Level(pieces) => match (&pieces[..], pieces.first()) {
                     ([_], Some(Piece::Name(name))) => {
-                        image.push(bound(*name).first().cloned().unwrap_or(Step::Any))
+                        image.push(bound(*name).first().cloned().unwrap_or(Step::Any));
                     }
                     _ => image.push(Step::Any),
                 },

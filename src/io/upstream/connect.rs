@@ -26,7 +26,6 @@ pub(super) enum Link {
 
 impl Target {
     /// Connects to the endpoint at this position, within the connect time-out. The error is for the operator.
-    #[allow(clippy::disallowed_methods)] // a shell waits
     pub(super) async fn connect(&self, endpoint: usize, resolver: &Resolver) -> Result<Link, String> {
         let endpoint = self.endpoints.get(endpoint).ok_or_else(|| format!("there is no url number {endpoint}"))?;
         let deadline = Instant::now() + self.connect_timeout;
@@ -48,7 +47,6 @@ impl Target {
     }
 
     /// Tries one address after the other, each with its share of the time that is left.
-    #[allow(clippy::disallowed_methods)] // a shell waits
     async fn connect_any(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
         let mut errors = Vec::new();
         for (tried, address) in addresses.iter().enumerate() {

@@ -45,7 +45,6 @@ impl Histogram {
 
     /// The value that `share` (0 to 1) of all values do not exceed; 0 when empty.
     pub(crate) fn percentile(&self, share: f64) -> u64 {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let rank = (self.total as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {
@@ -125,7 +124,6 @@ impl Report {
 
     /// Seconds, rate, and CPU per million of `operations`.
     pub(crate) fn put_elapsed(&mut self, elapsed: &Elapsed, operations: u64) {
-        #[allow(clippy::cast_precision_loss)]
         let operations = operations.max(1) as f64;
         self.put("seconds", elapsed.seconds);
         self.put("per_second", operations / elapsed.seconds);
