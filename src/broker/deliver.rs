@@ -3,10 +3,9 @@
 use crate::broker::Broker;
 use crate::broker::connection::{Flight, FlightState};
 use crate::broker::session::Peer;
-use crate::config::WhenFull;
 use crate::mqtt::publish::{Head, encode_head};
 use crate::mqtt::{ConnId, QoS, Version};
-use crate::queue::{DestId, Limits, Owner, Peeked, Queues};
+use crate::queue::{DestId, Owner, Peeked, Queues};
 use crate::time::Now;
 
 impl Broker {
@@ -17,13 +16,10 @@ impl Broker {
 
     /// The queue of a session, made now if need be.
     pub(crate) fn line(&mut self, queues: &mut Queues, now: Now, session: u32) -> Option<DestId> {
-        let limits = Limits {
-            max_messages: self.limits.max_queued_messages,
-            max_bytes: self.limits.max_queued_bytes,
-            when_full: WhenFull::DropOldest,
-        };
+        let (ours, sleepers) = (self.queue_limits, self.sleeper_limits);
         let kept = self.session_mut(session)?;
         if kept.line.is_none() {
+            let limits = if kept.peer == Peer::Local { sleepers } else { ours };
             kept.line = if kept.is_durable() {
                 queues.open(now, &kept.line_name(), Owner::Session(session), limits)
             } else {

@@ -43,18 +43,49 @@ impl Broker {
             return Err(Refusal::Full);
         }
         let expiry = if clean { 0 } else { self.max_session_expiry() };
-        let (session, present) = self.open_session(now, queues, client_id, clean, expiry, Peer::Local);
+        let held = self.by_client.get(client_id).copied().filter(|session| self.is_local(*session));
+        let (session, present) = match held {
+            // The gateway has it already: a client that comes again takes it over from itself.
+            Some(session) if !clean => {
+                self.keep(now, queues, session, expiry);
+                (session, true)
+            }
+            Some(session) => {
+                if let Some(held) = self.session_mut(session) {
+                    held.will = None;
+                }
+                self.end_session(now, queues, session);
+                self.open_session(now, queues, client_id, clean, expiry, Peer::Local)
+            }
+            None => self.open_session(now, queues, client_id, clean, expiry, Peer::Local),
+        };
         self.save(now, queues, session, None);
         if let Some(dest) = self.line_of(session) {
+            queues.set_limits(dest, self.sleeper_limits);
             queues.activate(dest);
         }
         Ok((session, present))
+    }
+
+    /// A held session goes on with nothing in flight, and lasts from now on.
+    fn keep(&mut self, now: Now, queues: &mut Queues, session: u32, expiry: u32) {
+        let Some(held) = self.session_mut(session) else { return };
+        held.expiry = expiry;
+        let name = held.line_name();
+        if let Some(dest) = held.line {
+            queues.make_durable(now, dest, &name);
+            queues.rewind(dest);
+        }
     }
 
     /// The client is gone; its will goes out if `will`.
     pub fn local_close(&mut self, now: Now, queues: &mut Queues, session: u32, will: bool) {
         if self.is_local(session) {
             self.session_lost(now, queues, session, will);
+            // Said or not, it is over: the next connection brings its own.
+            if let Some(closed) = self.session_mut(session) {
+                closed.will = None;
+            }
         }
     }
 

@@ -37,10 +37,10 @@ use crate::broker::retained::Retained;
 use crate::broker::routes::Routes;
 use crate::broker::session::Session;
 use crate::broker::tree::Tree;
-use crate::config::{self, ListenerId};
+use crate::config::{self, ListenerId, WhenFull};
 use crate::metrics::{Level, Notice};
 use crate::mqtt::{ConnId, Disconnect, Outbox, Packet, ReasonCode, Version};
-use crate::queue::{Queues, Token};
+use crate::queue::{Limits, Queues, Token};
 use crate::time::{Duration, Instant, Now, Timers, Wall};
 
 pub use session::Will;
@@ -112,6 +112,9 @@ struct Listener {
 #[derive(Debug)]
 pub struct Broker {
     limits: config::Broker,
+    /// Of the queue of an MQTT client, and of a client of the gateway, which sleeps.
+    queue_limits: Limits,
+    sleeper_limits: Limits,
     listeners: Vec<Listener>,
     tree: Tree,
     routes: Routes,
@@ -145,7 +148,17 @@ impl Broker {
             max_connections: listener.max_connections,
             connections: 0,
         });
+        let when_full = WhenFull::DropOldest;
+        let queue_limits =
+            Limits { max_messages: limits.max_queued_messages, max_bytes: limits.max_queued_bytes, when_full };
+        let sleeper_limits = Limits {
+            max_messages: config.sn.max_sleep_messages,
+            max_bytes: config.sn.max_sleep_bytes,
+            when_full,
+        };
         Self {
+            queue_limits,
+            sleeper_limits,
             listeners: listeners.collect(),
             tree: Tree::default(),
             routes: Routes::new(seed),

@@ -159,6 +159,9 @@ fn open_rules(
             ttl: rule.ttl,
         });
     }
+    for (index, (_, dest)) in dests.iter().enumerate() {
+        queues.share_pkids(*dest, index, dests.len());
+    }
     Ok(dests)
 }
 

@@ -131,8 +131,9 @@ pub(crate) struct Line {
     pub receipts: BTreeMap<u16, u64>,
     /// Inbound QoS 2 ids that were released, and the batch that makes that durable.
     pub forgetting: Vec<(u16, u64)>,
-    /// Next fixed id for QoS 2, see [`next_pkid`].
+    /// The fixed id for QoS 2 that was given out last.
     pub pkid: u16,
+    pub pkids: PkidRange,
     pub is_ready: bool,
     pub oldest_at: Option<Wall>,
     /// When the log was last told that something was dropped here.
@@ -161,6 +162,7 @@ impl Line {
             receipts: BTreeMap::new(),
             forgetting: Vec::new(),
             pkid: 0,
+            pkids: PkidRange::ALL,
             is_ready: false,
             oldest_at: None,
             noticed_at: None,
@@ -197,7 +199,7 @@ impl Line {
     /// A fixed packet identifier for a QoS 2 message: none that still waits for its PUBCOMP.
     pub(crate) fn next_pkid(&mut self) -> u16 {
         loop {
-            self.pkid = next_pkid(self.pkid);
+            self.pkid = self.pkids.after(self.pkid);
             if self.releases.iter().all(|released| released.pkid != self.pkid) {
                 return self.pkid;
             }
@@ -210,11 +212,32 @@ impl Line {
     }
 }
 
-/// QoS 2 ids are fixed when a message is queued, so that they are in its row and the same after a crash. They come
-/// from the upper half; QoS 1 ids are chosen when a message is sent, from the lower half. Messages are sent in the
-/// order of the queue, so ids in flight cannot meet as long as the window is shorter than half of the upper half.
-fn next_pkid(last: u16) -> u16 {
-    if (0x8000..0xFFFF).contains(&last) { last + 1 } else { 0x8000 }
+/// Where a line takes its QoS 2 identifiers from.
+///
+/// They are fixed when a message is queued, so that they are in its row and the same after a crash. They come from
+/// the upper half of all identifiers; QoS 1 ids are chosen when a message is sent, from the lower half. Messages are
+/// sent in the order of the queue, so ids in flight cannot meet as long as the range is longer than the window. The
+/// rules of one upstream share its connection: each has a range of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PkidRange {
+    first: u16,
+    last: u16,
+}
+
+impl PkidRange {
+    pub(crate) const ALL: Self = Self { first: 0x8000, last: 0xFFFF };
+
+    /// The range of member `index` of `count`.
+    pub(crate) fn share(index: usize, count: usize) -> Self {
+        let each = (0x8000 / count.max(1)).clamp(1, 0x8000);
+        let first = 0x8000 + (index * each).min(0x8000 - each);
+        let number = |id: usize| u16::try_from(id).unwrap_or(u16::MAX);
+        Self { first: number(first), last: number(first + each - 1) }
+    }
+
+    fn after(self, pkid: u16) -> u16 {
+        if (self.first..self.last).contains(&pkid) { pkid + 1 } else { self.first }
+    }
 }
 
 impl Entry {
@@ -229,9 +252,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fixed_packet_ids_stay_in_the_upper_half() {
-        assert_eq!(next_pkid(0), 0x8000);
-        assert_eq!(next_pkid(0x8000), 0x8001);
-        assert_eq!(next_pkid(0xFFFF), 0x8000);
+    fn fixed_packet_ids_stay_in_their_range_and_ranges_do_not_meet() {
+        assert_eq!(PkidRange::ALL.after(0), 0x8000);
+        assert_eq!(PkidRange::ALL.after(0x8000), 0x8001);
+        assert_eq!(PkidRange::ALL.after(0xFFFF), 0x8000);
+        let ranges: Vec<PkidRange> = (0..3).map(|index| PkidRange::share(index, 3)).collect();
+        assert!(ranges.windows(2).all(|pair| pair[0].last < pair[1].first), "{ranges:?}");
+        assert_eq!(ranges[1].after(ranges[1].last), ranges[1].first);
+        assert_eq!(ranges[1].after(ranges[0].last), ranges[1].first);
     }
 }

@@ -16,11 +16,13 @@ mod refill;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::config;
 use crate::metrics::{Level, Notice};
+use crate::mqtt::QoS;
 use crate::queue::journal::Journal;
-use crate::queue::line::{Line, Released};
+use crate::queue::line::{Entry, Line, PkidRange, Released, Stored};
 use crate::time::{Instant, Now, Wall, earliest};
 
 pub use admission::Admission;
@@ -171,6 +173,13 @@ impl Queues {
         Some(dest)
     }
 
+    /// Gives the line the QoS 2 identifiers of member `index` of `count` that share one connection.
+    pub fn share_pkids(&mut self, dest: DestId, index: usize, count: usize) {
+        if let Some(line) = self.line_mut(dest) {
+            line.pkids = PkidRange::share(index, count);
+        }
+    }
+
     /// A line that lives in memory only, for a session that ends with its connection.
     pub fn open_in_memory(&mut self, owner: Owner, limits: Limits) -> Option<DestId> {
         let dest = self.free_id()?;
@@ -178,11 +187,43 @@ impl Queues {
         Some(dest)
     }
 
+    /// Changes what the line may hold, from the next message on.
+    pub fn set_limits(&mut self, dest: DestId, limits: Limits) {
+        if let Some(line) = self.line_mut(dest) {
+            line.limits = limits;
+        }
+    }
+
+    /// A line that lived in memory shall outlast the process: what it holds is written.
+    pub fn make_durable(&mut self, now: Now, dest: DestId, name: &str) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        if line.durable {
+            return;
+        }
+        line.durable = true;
+        self.by_name.insert(name.into(), dest);
+        let record = Op::Put { kind: RecordKind::Dest, key: dest_key(dest), value: name.as_bytes().into() };
+        self.journal.add(now.at, record, None);
+        let kept = |entry: &&mut Entry| !entry.done && entry.delivery.qos > QoS::AtMostOnce;
+        for entry in line.window.iter_mut().filter(kept) {
+            let row =
+                Row { seq: entry.seq, delivery: entry.delivery.clone(), message: Arc::clone(&entry.message) };
+            entry.stored = Stored::At(self.journal.add(now.at, Op::Append { dest, row }, None));
+        }
+        for released in &line.releases {
+            let op = Op::Release { dest, seq: released.seq, pkid: released.pkid };
+            self.journal.add(now.at, op, None);
+        }
+        for pkid in line.receipts.keys() {
+            self.journal.add(now.at, Op::Receive { dest, pkid: *pkid }, None);
+        }
+    }
+
     /// Deletes a line with all that it holds. Publishers that wait for it wait no longer.
     pub fn remove(&mut self, now: Now, dest: DestId) {
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::take) else { return };
         for entry in &line.window {
-            if let line::Stored::At(place) = entry.stored {
+            if let Stored::At(place) = entry.stored {
                 self.journal.cancel(place);
             }
         }
