@@ -199,6 +199,11 @@ impl Queues {
     /// its way to the disk.
     pub fn known_receipt(&mut self, now: Now, dest: DestId, pkid: u16, token: Token) -> Option<Outcome> {
         let line = self.line(dest)?;
+        // Until PUBCOMP was sent, the identifier cannot mean another message: a copy that was long on its way.
+        let released = |(id, batch): &(u16, u64)| *id == pkid && !self.journal.is_committed(*batch);
+        if line.forgetting.iter().any(released) {
+            return Some(Outcome::Done);
+        }
         let batch = *line.receipts.get(&pkid)?;
         if !line.durable || self.journal.is_committed(batch) {
             return Some(Outcome::Done);

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use moteway::mqtt::QoS;
 
-use crate::client::{Client, MessageId};
+use crate::client::MessageId;
 use crate::world::World;
 
 /// What was found wrong, in words; empty when all promises held.
 pub fn check(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     let cloud: Vec<(MessageId, QoS)> = world.cloud.received.iter().map(|(_, id, qos)| (*id, *qos)).collect();
-    for publisher in world.clients.iter().filter(|client| client.subscribes.is_none()) {
-        arrived("cloud", publisher, &cloud, &mut wrong);
+    for publisher in publishers(world) {
+        arrived("cloud", &publisher, &cloud, &mut wrong);
         for (topic, id, _) in &world.cloud.received {
             let expected = publisher.topic.replacen("site/", "fleet/box/", 1);
             if id.0 == publisher.number && *topic != expected {
@@ -20,13 +20,13 @@ pub fn check(world: &World) -> Vec<String> {
             }
         }
         for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("site/#")) {
-            arrived(&format!("subscriber {}", subscriber.number), publisher, &subscriber.received, &mut wrong);
+            arrived(&format!("subscriber {}", subscriber.number), &publisher, &subscriber.received, &mut wrong);
         }
-        if publisher.unacked() > 0 {
+        if publisher.unacked > 0 {
             wrong.push(format!(
                 "publisher {} still waits for {} acknowledgements",
                 publisher.number,
-                publisher.unacked()
+                publisher.unacked
             ));
         }
     }
@@ -39,10 +39,36 @@ pub fn check(world: &World) -> Vec<String> {
     wrong
 }
 
-fn arrived(place: &str, publisher: &Client, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
+/// A client or a radio node that publishes.
+struct Publisher<'a> {
+    number: u32,
+    topic: &'a str,
+    qos: QoS,
+    acked: &'a [MessageId],
+    unacked: usize,
+}
+
+fn publishers(world: &World) -> impl Iterator<Item = Publisher<'_>> {
+    let clients = world.clients.iter().filter(|client| client.subscribes.is_none()).map(|client| Publisher {
+        number: client.number,
+        topic: &client.topic,
+        qos: client.qos,
+        acked: &client.acked,
+        unacked: client.unacked(),
+    });
+    let nodes = world.nodes.iter().map(|node| Publisher {
+        number: node.number,
+        topic: node.topic,
+        qos: node.qos,
+        acked: &node.acked,
+        unacked: usize::from(node.waits()),
+    });
+    clients.chain(nodes)
+}
+
+fn arrived(place: &str, publisher: &Publisher<'_>, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {
     let own: Vec<(MessageId, QoS)> = received.iter().filter(|(id, _)| id.0 == publisher.number).copied().collect();
-    let acked: Vec<MessageId> = publisher.acked.clone();
-    acked_arrived(place, &acked, &own, wrong);
+    acked_arrived(place, publisher.acked, &own, wrong);
     in_order(place, &own, wrong);
     if publisher.qos == QoS::ExactlyOnce {
         exactly_once(place, &own, wrong);

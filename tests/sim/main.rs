@@ -6,6 +6,7 @@
 mod checker;
 mod client;
 mod cloud;
+mod node;
 mod store;
 mod world;
 
@@ -14,6 +15,7 @@ use moteway::mqtt::QoS;
 use moteway::time::Duration;
 
 use crate::client::Client;
+use crate::node::Node;
 use crate::world::{Weather, World};
 
 const CONFIG: &str = r#"
@@ -23,6 +25,14 @@ status_topic = ""
 
 [store]
 window_bytes = 2000
+
+[sn]
+retry_interval = "1s"
+
+[[link]]
+name = "air"
+kind = "udp"
+bind = "127.0.0.1:1883"
 
 [[upstream]]
 name = "cloud"
@@ -64,10 +74,19 @@ fn clients() -> Vec<Client> {
     ]
 }
 
+fn nodes() -> Vec<Node> {
+    vec![
+        Node::new(20, "site/n/20", QoS::AtLeastOnce),
+        Node::new(21, "site/n/21", QoS::ExactlyOnce),
+        Node::new(22, "site/n/22", QoS::AtLeastOnce),
+        Node::new(23, "site/n/23", QoS::ExactlyOnce),
+    ]
+}
+
 /// One life of the world: calm enough to subscribe, rough for a while, calm again.
 fn live(seed: u64) -> Result<(u64, u32, u32), Vec<String>> {
     let version = if seed.is_multiple_of(2) { "5" } else { "3.1.1" };
-    let mut world = World::new(seed, config(version), clients());
+    let mut world = World::new(seed, config(version), clients(), nodes());
     for client in &mut world.clients {
         client.hold = true;
     }
@@ -82,6 +101,7 @@ fn live(seed: u64) -> Result<(u64, u32, u32), Vec<String>> {
         cut: secs(1..4, &mut world),
         crash: secs(3..9, &mut world),
         disk_full: if seed.is_multiple_of(5) { secs(3..8, &mut world) } else { None },
+        radio_loss: 0.2,
     };
     world.weather(weather);
     world.run_for(Duration::from_secs(25));
@@ -89,8 +109,9 @@ fn live(seed: u64) -> Result<(u64, u32, u32), Vec<String>> {
     world.run_for(Duration::from_secs(120));
     let wrong = checker::check(&world);
     if wrong.is_empty() {
-        let published = world.clients.iter().map(Client::published).sum();
-        Ok((published, world.crashes, world.flaps))
+        let published: u64 = world.clients.iter().map(Client::published).sum();
+        let sensed: u64 = world.nodes.iter().map(Node::published).sum();
+        Ok((published + sensed, world.crashes, world.flaps))
     } else {
         Err(wrong)
     }

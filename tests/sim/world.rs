@@ -4,13 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use moteway::config::{Config, ListenerId, UpstreamId};
+use moteway::config::{Config, LinkId, ListenerId, UpstreamId};
 use moteway::engine::{Engine, Input, Output, Start};
 use moteway::mqtt::ConnId;
 use moteway::time::{Duration, Instant, Now, Wall};
 
 use crate::client::Client;
 use crate::cloud::Cloud;
+use crate::node::Node;
 use crate::store::SimStore;
 
 /// What can happen next.
@@ -23,6 +24,9 @@ enum Event {
     Store,
     Dial(UpstreamId),
     Client(usize),
+    Node(usize),
+    ToGateway(usize, Vec<u8>),
+    ToNode(usize, Vec<u8>),
     Command,
     Flap,
     Cut,
@@ -55,10 +59,11 @@ pub struct Weather {
     pub cut: Option<Duration>,
     pub crash: Option<Duration>,
     pub disk_full: Option<Duration>,
+    pub radio_loss: f32,
 }
 
 impl Weather {
-    pub const CALM: Self = Self { flap: None, cut: None, crash: None, disk_full: None };
+    pub const CALM: Self = Self { flap: None, cut: None, crash: None, disk_full: None, radio_loss: 0.0 };
 }
 
 pub struct World {
@@ -67,6 +72,7 @@ pub struct World {
     pub store: SimStore,
     pub cloud: Cloud,
     pub clients: Vec<Client>,
+    pub nodes: Vec<Node>,
     pub rng: fastrand::Rng,
     seed: u64,
     now: Instant,
@@ -86,17 +92,18 @@ pub struct World {
 const WALL_AT_START: u64 = 1_700_000_000_000;
 
 impl World {
-    pub fn new(seed: u64, config: Config, clients: Vec<Client>) -> Self {
+    pub fn new(seed: u64, config: Config, clients: Vec<Client>, nodes: Vec<Node>) -> Self {
         let store = SimStore::default();
         let now = Instant::ZERO;
         let engine = start(now, &config, &store, seed);
-        let count = clients.len();
+        let counts = (clients.len(), nodes.len());
         let mut world = Self {
             config,
             engine,
             store,
             cloud: Cloud::default(),
             clients,
+            nodes,
             rng: fastrand::Rng::with_seed(seed),
             seed,
             now,
@@ -112,8 +119,11 @@ impl World {
             flaps: 0,
         };
         world.drain();
-        for client in 0..count {
+        for client in 0..counts.0 {
             world.plan(Duration::from_millis(client as u64), Event::Client(client));
+        }
+        for node in 0..counts.1 {
+            world.plan(Duration::from_millis(node as u64), Event::Node(node));
         }
         world.plan(Duration::from_millis(50), Event::Command);
         world
@@ -216,7 +226,12 @@ impl World {
                     self.plan(after, Event::Dial(upstream));
                 }
                 Output::Notice(_) | Output::ShutdownDone => {}
-                Output::Datagram { .. } | Output::SerialWrite { .. } => {}
+                Output::Datagram { to, bytes, .. } => {
+                    if let Some(node) = self.nodes.iter().position(|node| node.address == to) {
+                        self.radio(Event::ToNode(node, bytes));
+                    }
+                }
+                Output::SerialWrite { .. } => {}
             }
         }
     }
@@ -227,6 +242,26 @@ impl World {
             let after = Duration::from_micros(self.rng.u64(200..30_000));
             self.plan(after, Event::Store);
         }
+    }
+
+    /// The air: datagrams are lost, doubled and overtake each other.
+    fn radio(&mut self, event: Event) {
+        let copies = if self.rng.f32() < self.weather.radio_loss { 0 } else { 1 + u8::from(self.rng.u8(0..20) == 0) };
+        for _ in 0..copies {
+            let after = self.latency();
+            self.plan(after, event.clone());
+        }
+    }
+
+    fn node(&mut self, index: usize) {
+        if self.publishing {
+            self.nodes[index].publish();
+        }
+        for datagram in self.nodes[index].poll(self.now) {
+            self.radio(Event::ToGateway(index, datagram));
+        }
+        let after = Duration::from_micros(self.rng.u64(5_000..50_000));
+        self.plan(after, Event::Node(index));
     }
 
     fn pipe_of(&self, conn: ConnId) -> Option<u32> {
@@ -323,6 +358,16 @@ impl World {
             }
             Event::Dial(upstream) => self.dial(upstream),
             Event::Client(client) => self.client(client),
+            Event::Node(node) => self.node(node),
+            Event::ToGateway(node, bytes) => {
+                let from = self.nodes[node].address;
+                self.input(Input::Datagram { link: LinkId(0), from, bytes: &bytes });
+            }
+            Event::ToNode(node, bytes) => {
+                for datagram in self.nodes[node].handle(self.now, &bytes) {
+                    self.radio(Event::ToGateway(node, datagram));
+                }
+            }
             Event::Command => {
                 if let (true, Some(pipe)) = (self.publishing, self.pipe_to(Peer::Cloud)) {
                     let mut out = Vec::new();
