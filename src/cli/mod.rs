@@ -3,6 +3,7 @@
 
 mod check;
 mod config;
+mod demo;
 mod load;
 mod route;
 mod run;
@@ -43,6 +44,8 @@ enum Command {
     Route(route::Args),
     /// Print configurations
     Config(config::Args),
+    /// Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger
+    Demo(demo::Args),
 }
 
 /// `--config FILE`
@@ -63,6 +66,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Demo(args) => demo::run(&args),
     }
 }
 

@@ -1,0 +1,146 @@
+//! What the demo prints: plain lines, and on a terminal one line at the bottom that is kept fresh.
+
+use std::io::{self, IsTerminal, Write};
+
+use tokio::time::Instant;
+
+use crate::cli::Failure;
+use crate::cli::demo::ledger::{Ledger, Side};
+use crate::mqtt::QoS;
+
+/// Where the explanation under a heading begins.
+const INDENT: &str = "           ";
+/// The longest bar of the queue.
+const BAR: u64 = 24;
+
+/// Standard output.
+#[derive(Debug)]
+pub(super) struct Screen {
+    started: Instant,
+    /// A terminal can be written over.
+    is_terminal: bool,
+    has_colours: bool,
+    /// The bottom line is there.
+    is_status_shown: bool,
+    /// The step that is being told.
+    step: u32,
+    /// The longest queue so far: the full bar.
+    longest: u64,
+}
+
+impl Screen {
+    /// A screen; its time starts now.
+    pub(super) fn new() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { started: Instant::now(), is_terminal, has_colours, is_status_shown: false, step: 0, longest: 500 }
+    }
+
+    /// What happens next, and why it matters.
+    pub(super) fn step(&mut self, heading: &str, why: &[&str]) -> Result<(), Failure> {
+        self.step += 1;
+        let heading = self.strong(&format!("{}. {heading}", self.step));
+        self.print(&format!("\n{} {heading}\n", self.time()))?;
+        why.iter().try_for_each(|line| self.print(&format!("{INDENT}{line}\n")))
+    }
+
+    /// Something that happened within a step.
+    pub(super) fn event(&mut self, text: &str) -> Result<(), Failure> {
+        self.print(&format!("{} {text}\n", self.time()))
+    }
+
+    /// Text as it is.
+    pub(super) fn print(&mut self, text: &str) -> Result<(), Failure> {
+        let clear = if self.is_status_shown { "\r\x1b[K" } else { "" };
+        self.is_status_shown = false;
+        write(&format!("{clear}{text}"))
+    }
+
+    /// How it goes: a line that stays.
+    pub(super) fn sample(&mut self, ledger: &Ledger) -> Result<(), Failure> {
+        let line = format!("{} {}\n", self.time(), self.state(ledger));
+        self.print(&line)
+    }
+
+    /// How it goes: the bottom line of a terminal.
+    pub(super) fn status(&mut self, ledger: &Ledger) -> Result<(), Failure> {
+        if !self.is_terminal {
+            return Ok(());
+        }
+        let line = format!("\r{} {}\x1b[K", self.time(), self.state(ledger));
+        self.is_status_shown = true;
+        write(&line)
+    }
+
+    fn state(&mut self, ledger: &Ledger) -> String {
+        let total = ledger.total();
+        let waiting = ledger.waiting(Side::Gateway);
+        self.longest = self.longest.max(waiting);
+        let bar = "#".repeat(usize::try_from((waiting * BAR).div_ceil(self.longest)).unwrap_or_default());
+        format!(
+            "   acknowledged {:>5}   delivered {:>5}   waiting in the gateway {waiting:>5} {bar}",
+            total.acknowledged, total.delivered
+        )
+    }
+
+    /// The ledger, rule by rule.
+    pub(super) fn ledger(&mut self, ledger: &Ledger) -> Result<(), Failure> {
+        let heads = ["rule", "QoS", "sent", "acknowledged", "delivered", "duplicated", "lost", "order"];
+        let mut table = format!("\n{}\n", self.strong(&row(heads.map(str::to_owned))));
+        for (name, qos, sums) in ledger.rows() {
+            let order = if sums.late == 0 { "kept" } else { "broken" };
+            let numbers = [sums.sent, sums.acknowledged, sums.delivered, sums.duplicated, sums.missing];
+            let [sent, acknowledged, delivered, duplicated, lost] = numbers.map(|number| number.to_string());
+            let qos = qos.as_u8().to_string();
+            let cells = [name.to_owned(), qos, sent, acknowledged, delivered, duplicated, lost, order.to_owned()];
+            table.push_str(&row(cells));
+            table.push('\n');
+        }
+        self.print(&table)?;
+        let may_repeat = ledger.rows().any(|(_, qos, sums)| qos == QoS::AtLeastOnce && sums.duplicated > 0);
+        if may_repeat {
+            self.print(
+                "\nA message that was on its way when something broke is sent again; at QoS 1 it may come twice.\n",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The last line: good or bad.
+    pub(super) fn verdict(&mut self, good: bool, text: &str) -> Result<(), Failure> {
+        let colour = if good { "\x1b[1;32m" } else { "\x1b[1;31m" };
+        let text = if self.has_colours { format!("{colour}{text}\x1b[0m") } else { text.to_owned() };
+        self.print(&format!("\n{text}\n"))
+    }
+
+    /// Time since the start.
+    fn time(&self) -> String {
+        format!("[{:6.1} s]", self.started.elapsed().as_secs_f64())
+    }
+
+    fn strong(&self, text: &str) -> String {
+        if self.has_colours { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // Whoever writes next begins on a line of his own.
+        if self.is_status_shown {
+            write("\n").ok();
+        }
+    }
+}
+
+fn row([name, qos, sent, acknowledged, delivered, duplicated, lost, order]: [String; 8]) -> String {
+    format!(
+        "  {name:<10} {qos:>3} {sent:>7} {acknowledged:>13} {delivered:>10} {duplicated:>11} {lost:>6}   {order}"
+    )
+}
+
+fn write(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::Failed(format!("cannot write to standard output: {error}")))
+}
