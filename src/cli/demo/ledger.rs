@@ -19,12 +19,16 @@ pub(super) enum Side {
     Cloud,
 }
 
-#[derive(Debug)]
-struct Rule {
-    name: &'static str,
+/// What a page of the ledger is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) name: &'static str,
+    /// From whom to whom.
+    pub(super) way: &'static str,
     /// Where its messages wait while the link is down.
-    held_by: Side,
-    qos: QoS,
+    pub(super) held_by: Side,
+    /// As published, and as received.
+    pub(super) qos: QoS,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,9 +88,9 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the page of a rule whose messages are published and received at `qos`.
-    pub(super) fn add_rule(&mut self, name: &'static str, held_by: Side, qos: QoS) -> RuleId {
-        self.rules.push(Rule { name, held_by, qos });
+    /// Opens the page of a rule.
+    pub(super) fn add_rule(&mut self, rule: Rule) -> RuleId {
+        self.rules.push(rule);
         RuleId(self.rules.len() - 1)
     }
 
@@ -140,27 +144,27 @@ impl Ledger {
         sums
     }
 
-    /// Rule by rule, with its name and quality of service.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&'static str, QoS, Sums)> {
+    /// Rule by rule.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Rule, Sums)> {
         self.rules.iter().enumerate().map(|(at, rule)| {
             let mut sums = Sums::default();
             self.flows.iter().filter(|flow| flow.rule == at).for_each(|flow| sums.add(flow));
-            (rule.name, rule.qos, sums)
+            (rule, sums)
         })
     }
 
     /// Which promises were broken, in words. Empty: the ledger balances.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        for (name, qos, sums) in self.rows() {
+        for (rule, sums) in self.rows() {
             let mut fault = |broken: bool, what: String| {
                 if broken {
-                    faults.push(format!("{name}: {what}"));
+                    faults.push(format!("{}: {what}", rule.name));
                 }
             };
             fault(sums.missing > 0, format!("{} acknowledged and lost", sums.missing));
             fault(sums.late > 0, format!("{} out of order", sums.late));
-            let exactly_once = qos == QoS::ExactlyOnce;
+            let exactly_once = rule.qos == QoS::ExactlyOnce;
             fault(exactly_once && sums.duplicated > 0, format!("{} duplicated at QoS 2", sums.duplicated));
             let unanswered = sums.sent - sums.acknowledged;
             fault(unanswered > 0, format!("{unanswered} never acknowledged"));
@@ -206,7 +210,7 @@ mod tests {
     /// A ledger with one flow on topic `t`, and `sent` messages, all acknowledged.
     fn ledger(qos: QoS, sent: u32) -> Ledger {
         let mut ledger = Ledger::default();
-        let rule = ledger.add_rule("rule", Side::Gateway, qos);
+        let rule = ledger.add_rule(Rule { name: "rule", way: "here -> there", held_by: Side::Gateway, qos });
         let flow = ledger.add_flow(rule, "t".to_owned());
         for seq in 1..=sent {
             assert_eq!(ledger.send(flow), seq);
@@ -226,7 +230,7 @@ mod tests {
         deliver(&mut ledger, &[1, 2, 3]);
         assert_eq!(ledger.faults(), [""; 0]);
         let sums = Sums { sent: 3, acknowledged: 3, delivered: 3, ..Sums::default() };
-        assert_eq!(ledger.rows().collect::<Vec<_>>(), [("rule", QoS::ExactlyOnce, sums)]);
+        assert_eq!(ledger.rows().map(|(rule, sums)| (rule.name, sums)).collect::<Vec<_>>(), [("rule", sums)]);
         assert_eq!((ledger.waiting(Side::Gateway), ledger.waiting(Side::Cloud)), (0, 0));
     }
 

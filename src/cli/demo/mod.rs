@@ -4,6 +4,7 @@
 //! Gateway and cloud are child processes of the same program. All else - sensors, publishers, subscribers and the link
 //! between the two - are tasks on one thread of this one. Nothing of it outlives the demo.
 
+mod cast;
 mod certs;
 mod child;
 mod ledger;

@@ -78,7 +78,7 @@ impl Connection {
     }
 
     /// Subscribes at QoS 2 and waits for the answer.
-    pub(super) async fn subscribe(&mut self, filters: &[&str]) -> io::Result<()> {
+    pub(super) async fn subscribe(&mut self, filters: &[String]) -> io::Result<()> {
         let options = SubscribeOptions { qos: QoS::ExactlyOnce, ..SubscribeOptions::default() };
         let filters: Vec<_> = filters.iter().map(|filter| Subscription { filter, options }).collect();
         let properties = SubscribeProperties::default();

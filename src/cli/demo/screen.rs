@@ -1,9 +1,10 @@
 //! What the demo prints: plain lines, and on a terminal one line at the bottom that is kept fresh.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use tokio::time::Instant;
 
+use crate::cli;
 use crate::cli::Failure;
 use crate::cli::demo::ledger::{Ledger, Side};
 use crate::mqtt::QoS;
@@ -53,7 +54,7 @@ impl Screen {
     pub(super) fn print(&mut self, text: &str) -> Result<(), Failure> {
         let clear = if self.is_status_shown { "\r\x1b[K" } else { "" };
         self.is_status_shown = false;
-        write(&format!("{clear}{text}"))
+        cli::print(&format!("{clear}{text}"))
     }
 
     /// How it goes: a line that stays.
@@ -69,7 +70,7 @@ impl Screen {
         }
         let line = format!("\r{} {}\x1b[K", self.time(), self.state(ledger));
         self.is_status_shown = true;
-        write(&line)
+        cli::print(&line)
     }
 
     fn state(&mut self, ledger: &Ledger) -> String {
@@ -77,27 +78,29 @@ impl Screen {
         let waiting = ledger.waiting(Side::Gateway);
         self.longest = self.longest.max(waiting);
         let bar = "#".repeat(usize::try_from((waiting * BAR).div_ceil(self.longest)).unwrap_or_default());
-        format!(
+        let state = format!(
             "   acknowledged {:>5}   delivered {:>5}   waiting in the gateway {waiting:>5} {bar}",
             total.acknowledged, total.delivered
-        )
+        );
+        state.trim_end().to_owned()
     }
 
     /// The ledger, rule by rule.
     pub(super) fn ledger(&mut self, ledger: &Ledger) -> Result<(), Failure> {
-        let heads = ["rule", "QoS", "sent", "acknowledged", "delivered", "duplicated", "lost", "order"];
+        let heads =
+            ["rule", "from -> to", "QoS", "sent", "acknowledged", "delivered", "duplicated", "lost", "order"];
         let mut table = format!("\n{}\n", self.strong(&row(heads.map(str::to_owned))));
-        for (name, qos, sums) in ledger.rows() {
+        for (rule, sums) in ledger.rows() {
             let order = if sums.late == 0 { "kept" } else { "broken" };
             let numbers = [sums.sent, sums.acknowledged, sums.delivered, sums.duplicated, sums.missing];
             let [sent, acknowledged, delivered, duplicated, lost] = numbers.map(|number| number.to_string());
-            let qos = qos.as_u8().to_string();
-            let cells = [name.to_owned(), qos, sent, acknowledged, delivered, duplicated, lost, order.to_owned()];
+            let (name, way, qos) = (rule.name.to_owned(), rule.way.to_owned(), rule.qos.as_u8().to_string());
+            let cells = [name, way, qos, sent, acknowledged, delivered, duplicated, lost, order.to_owned()];
             table.push_str(&row(cells));
             table.push('\n');
         }
         self.print(&table)?;
-        let may_repeat = ledger.rows().any(|(_, qos, sums)| qos == QoS::AtLeastOnce && sums.duplicated > 0);
+        let may_repeat = ledger.rows().any(|(rule, sums)| rule.qos == QoS::AtLeastOnce && sums.duplicated > 0);
         if may_repeat {
             self.print(
                 "\nA message that was on its way when something broke is sent again; at QoS 1 it may come twice.\n",
@@ -127,20 +130,13 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // Whoever writes next begins on a line of his own.
         if self.is_status_shown {
-            write("\n").ok();
+            cli::print("\n").ok();
         }
     }
 }
 
-fn row([name, qos, sent, acknowledged, delivered, duplicated, lost, order]: [String; 8]) -> String {
+fn row([name, way, qos, sent, acknowledged, delivered, duplicated, lost, order]: [String; 9]) -> String {
     format!(
-        "  {name:<10} {qos:>3} {sent:>7} {acknowledged:>13} {delivered:>10} {duplicated:>11} {lost:>6}   {order}"
+        "  {name:<10} {way:<19} {qos:>3} {sent:>6} {acknowledged:>13} {delivered:>10} {duplicated:>11} {lost:>5}   {order}"
     )
-}
-
-fn write(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::Failed(format!("cannot write to standard output: {error}")))
 }

@@ -1,26 +1,22 @@
 //! The story: everything starts, the link is cut, the gateway is killed, the link comes back, and the books are
 //! compared.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cli::Failure;
+use crate::cli::demo::cast;
 use crate::cli::demo::child::Daemon;
-use crate::cli::demo::ledger::{FlowId, Side};
+use crate::cli::demo::ledger::Side;
 use crate::cli::demo::link::Link;
-use crate::cli::demo::publisher::{Publisher, greet};
-use crate::cli::demo::radio::{Line, Radio, Socket};
+use crate::cli::demo::radio::Socket;
 use crate::cli::demo::screen::Screen;
-use crate::cli::demo::sensor::Sensor;
-use crate::cli::demo::site::{GATEWAY, Site};
-use crate::cli::demo::subscriber::Subscriber;
+use crate::cli::demo::site::Site;
 use crate::cli::demo::world::{Pace, World};
-use crate::mqtt::QoS;
 use crate::time::Duration;
 
 /// A daemon listens, or a message makes its way, within this time, or something is wrong.
@@ -30,16 +26,14 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The sensors: room and name. The last one is on the serial line.
-const SENSORS: [(&str, &str); 4] = [("hall", "co2"), ("roof", "wind"), ("cellar", "water"), ("garden", "soil")];
-
 /// All who take part.
 pub(super) struct Story<'a> {
     site: &'a Site,
     screen: Screen,
     world: Rc<World>,
     cloud: Daemon,
-    gateway: Daemon,
+    /// None while it is dead.
+    gateway: Option<Daemon>,
     link: Link,
     serial: Socket,
     /// Sensors and publishers. They end when they are stopped and everything is acknowledged.
@@ -73,8 +67,7 @@ impl<'a> Story<'a> {
         listening(&mut cloud, &[site.cloud(), site.cloud_tls()]).await?;
         screen.event(&format!("the cloud listens (process {})", cloud.pid()))?;
         let mut subscribers = JoinSet::new();
-        let filters = &["fleet/demo/site/#", "fleet/demo/meter/#", "fleet/demo/alarm/#"];
-        subscribers.spawn_local(subscriber("watcher", site.cloud(), filters, &world).run());
+        subscribers.spawn_local(cast::watcher(site, &world).run());
         let link = Link::open(site.link_port(), site.cloud_tls());
         let link = link.await.map_err(|error| Failure::Failed(format!("cannot open the link: {error}")))?;
 
@@ -83,17 +76,23 @@ impl<'a> Story<'a> {
         let mut gateway = Daemon::start("gateway", &site.path("gateway.toml"), &site.path("gateway.log"))?;
         listening(&mut gateway, &[site.gateway()]).await?;
         screen.event(&format!("the gateway listens (process {})", gateway.pid()))?;
-        subscribers.spawn_local(subscriber("heating", site.gateway(), &["command/#"], &world).run());
+        subscribers.spawn_local(cast::heating(site, &world).run());
 
-        let publishers = JoinSet::new();
+        let (gateway, publishers) = (Some(gateway), JoinSet::new());
         let mut story =
             Self { site, screen, world, cloud, gateway, link, serial, publishers, _subscribers: subscribers };
         story.until("the subscribers to be in place", |world| world.subscribed.get() == 2).await?;
-        let knocks = greet(site.cloud(), format!("fleet/{GATEWAY}/command/hello"), Rc::clone(&story.world));
-        spawn_local(knocks);
+        spawn_local(cast::greet(site.cloud(), Rc::clone(&story.world)));
         story.until("the gateway to connect to the cloud", |world| world.greeted.get()).await?;
         story.screen.event("the gateway is connected to the cloud over TLS")?;
-        story.publishers = populate(site, line, &story.world).await?;
+        let sensors = cast::sensors(site, &story.world, line).await;
+        let sensors = sensors.map_err(|error| Failure::Failed(format!("no UDP socket for a sensor: {error}")))?;
+        for sensor in sensors {
+            story.publishers.spawn_local(sensor.run());
+        }
+        for publisher in cast::publishers(site, &story.world) {
+            story.publishers.spawn_local(publisher.run());
+        }
         Ok(story)
     }
 
@@ -119,23 +118,28 @@ impl<'a> Story<'a> {
     }
 
     async fn kill(&mut self) -> Result<(), Failure> {
-        self.gateway.kill()?;
+        // What was acknowledged before this moment must not be lost.
+        if let Some(mut gateway) = self.gateway.take() {
+            gateway.kill()?;
+        }
         let waiting = self.world.ledger.borrow().waiting(Side::Gateway);
         let why = [
             &*format!(
                 "{waiting} messages were acknowledged and are not in the cloud. Nobody else has them any more:"
             ),
-            "whatever was only in the gateway's memory is gone now.",
+            "whatever was only in the gateway's memory is gone now. Senders repeat what was not acknowledged.",
         ];
         self.screen.step("The gateway is killed (SIGKILL), in the middle of the outage.", &why)?;
+        self.watch(self.world.pace.dead).await?;
         let (config, log) = (self.site.path("gateway.toml"), self.site.path("gateway.log"));
         self.serial.plug().await.map_err(no_serial)?;
-        self.gateway = Daemon::start("gateway", &config, &log)?;
         let started = Instant::now();
-        listening(&mut self.gateway, &[self.site.gateway()]).await?;
-        let (pid, millis) = (self.gateway.pid(), started.elapsed().as_millis());
+        let mut gateway = Daemon::start("gateway", &config, &log)?;
+        listening(&mut gateway, &[self.site.gateway()]).await?;
+        let (pid, millis) = (gateway.pid(), started.elapsed().as_millis());
+        self.gateway = Some(gateway);
         self.screen
-            .event(&format!("the gateway is back after {millis} ms (process {pid}); the link is still cut"))?;
+            .event(&format!("the gateway was started again, and listens after {millis} ms (process {pid})"))?;
         self.watch(self.world.pace.outage_after).await
     }
 
@@ -210,10 +214,12 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Both daemons are alive, and the screen shows how it goes.
+    /// The daemons are alive, and the screen shows how it goes.
     fn look(&mut self) -> Result<(), Failure> {
         self.cloud.check()?;
-        self.gateway.check()?;
+        if let Some(gateway) = &mut self.gateway {
+            gateway.check()?;
+        }
         self.screen.status(&self.world.ledger.borrow())
     }
 }
@@ -251,85 +257,6 @@ async fn listening(daemon: &mut Daemon, addresses: &[SocketAddr]) -> Result<(), 
         }
     }
     daemon.check()
-}
-
-/// Opens the books and sets everyone to work who publishes.
-async fn populate(site: &Site, line: Line, world: &Rc<World>) -> Result<JoinSet<()>, Failure> {
-    let mut publishers = JoinSet::new();
-    let mut radios = Vec::new();
-    for _ in 1..SENSORS.len() {
-        radios.push(udp(site.radio()).await.map_err(|error| Failure::Failed(format!("no UDP socket: {error}")))?);
-    }
-    radios.push(Radio::Serial(line));
-
-    let telemetry = world.ledger.borrow_mut().add_rule("telemetry", Side::Gateway, QoS::AtLeastOnce);
-    for ((room, name), radio) in SENSORS.into_iter().zip(radios) {
-        let topic = format!("site/{room}/{name}/value");
-        let flow = world.ledger.borrow_mut().add_flow(telemetry, format!("fleet/{GATEWAY}/{topic}"));
-        let (client_id, every, world) = (format!("{room}-{name}"), Duration::from_millis(50), Rc::clone(world));
-        let sensor = Sensor { client_id, topic, flow, every, radio, world, in_hand: None, last_id: 0 };
-        publishers.spawn_local(sensor.run());
-    }
-
-    let fleet = |topic: &str| format!("fleet/{GATEWAY}/{topic}");
-    let roles = [
-        // rule, where it waits, QoS, client, broker, topic here, topic there, messages per second
-        (
-            "meter",
-            Side::Gateway,
-            QoS::AtLeastOnce,
-            site.gateway(),
-            "meter/power".to_owned(),
-            fleet("meter/power"),
-            40,
-        ),
-        (
-            "alarms",
-            Side::Gateway,
-            QoS::ExactlyOnce,
-            site.gateway(),
-            "alarm/door".to_owned(),
-            fleet("alarm/door"),
-            10,
-        ),
-        (
-            "commands",
-            Side::Cloud,
-            QoS::AtLeastOnce,
-            site.cloud(),
-            fleet("command/heat"),
-            "command/heat".to_owned(),
-            5,
-        ),
-    ];
-    for (client_id, held_by, qos, broker, topic, arrives, rate) in roles {
-        let flow: FlowId = {
-            let mut ledger = world.ledger.borrow_mut();
-            let rule = ledger.add_rule(client_id, held_by, qos);
-            ledger.add_flow(rule, arrives)
-        };
-        let (every, world) = (Duration::from_secs(1) / rate, Rc::clone(world));
-        let inflight = VecDeque::new();
-        let publisher = Publisher { client_id, broker, topic, qos, flow, every, world, inflight, last_pkid: 0 };
-        publishers.spawn_local(publisher.run());
-    }
-    Ok(publishers)
-}
-
-fn subscriber(
-    client_id: &'static str,
-    broker: SocketAddr,
-    filters: &'static [&'static str],
-    world: &Rc<World>,
-) -> Subscriber {
-    let received = BTreeSet::new();
-    Subscriber { client_id, broker, filters, greeting: "command/hello", world: Rc::clone(world), received }
-}
-
-async fn udp(gateway: SocketAddr) -> std::io::Result<Radio> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    socket.connect(gateway).await?;
-    Ok(Radio::Udp(socket))
 }
 
 fn ticks(every: Duration) -> tokio::time::Interval {

@@ -16,7 +16,7 @@ use crate::mqtt::QoS;
 pub(super) struct Subscriber {
     pub(super) client_id: &'static str,
     pub(super) broker: SocketAddr,
-    pub(super) filters: &'static [&'static str],
+    pub(super) filters: Vec<String>,
     /// What comes here is a probe and no entry.
     pub(super) greeting: &'static str,
     pub(super) world: Rc<World>,
@@ -43,7 +43,7 @@ impl Subscriber {
                 }
             }
             if !is_subscribed {
-                if connection.subscribe(self.filters).await.is_err() {
+                if connection.subscribe(&self.filters).await.is_err() {
                     continue;
                 }
                 is_subscribed = true;

@@ -12,6 +12,8 @@ pub(super) struct Pace {
     pub(super) calm: Duration,
     /// Outage before the gateway is killed.
     pub(super) outage: Duration,
+    /// Without a gateway.
+    pub(super) dead: Duration,
     /// Outage after the gateway is back.
     pub(super) outage_after: Duration,
     /// Traffic after the link is back.
@@ -27,6 +29,7 @@ impl Pace {
     pub(super) const FULL: Self = Self {
         calm: Duration::from_secs(5),
         outage: Duration::from_secs(6),
+        dead: Duration::from_millis(1500),
         outage_after: Duration::from_secs(5),
         drain: Duration::from_secs(4),
         sample: Duration::from_secs(1),
@@ -36,6 +39,7 @@ impl Pace {
     pub(super) const FAST: Self = Self {
         calm: Duration::from_millis(1000),
         outage: Duration::from_millis(1500),
+        dead: Duration::from_millis(300),
         outage_after: Duration::from_millis(1500),
         drain: Duration::from_millis(1000),
         sample: Duration::from_millis(500),
