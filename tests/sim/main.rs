@@ -10,6 +10,8 @@ mod node;
 mod store;
 mod world;
 
+use std::collections::BTreeSet;
+
 use moteway::config::Config;
 use moteway::mqtt::QoS;
 use moteway::time::Duration;
@@ -139,4 +141,28 @@ fn promises_1_to_3_hold_in_any_weather() {
     }
     println!("{} seeds: {published} messages, {crashes} power cuts, {flaps} outages begun or ended", seeds.len());
     assert!(published > 0 && (seeds.len() < 10 || crashes > 0), "a world in which nothing happens proves nothing");
+}
+
+/// Promise 2: under a limit, what was acknowledged and did not arrive is what the rule's counter says, to the message.
+#[test]
+fn what_a_limit_evicts_is_counted() {
+    for seed in 0..50 {
+        let mut config = config("5");
+        config.upstream[0].rule[0].max_messages = 30;
+        let publishers = vec![Client::new(1, "site/a/1".into(), QoS::AtLeastOnce, 10)];
+        let mut world = World::new(seed, config, publishers, Vec::new());
+        world.weather(Weather { flap: Some(Duration::from_secs(4)), ..Weather::CALM });
+        world.run_for(Duration::from_secs(60));
+        world.heal();
+        world.run_for(Duration::from_secs(30));
+        let arrived: BTreeSet<_> = world.cloud.received.iter().map(|(_, id, _)| *id).collect();
+        let acked = &world.clients[0].acked;
+        let missing = acked.iter().filter(|id| !arrived.contains(id)).count() as u64;
+        let line = world.status().lines.into_iter().find(|line| line.name == "rule:cloud/all").expect("the rule");
+        // The newest goes where the oldest is in flight, or not in memory.
+        let dropped = line.stats.dropped_oldest + line.stats.dropped_newest;
+        assert_eq!(missing, dropped, "seed {seed}: {:?}", line.stats);
+        assert!(missing > 0 || world.flaps < 4, "seed {seed}: the limit was never reached");
+        assert_eq!(line.depth.messages, 0, "seed {seed}");
+    }
 }

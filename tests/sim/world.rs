@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use moteway::config::{Config, LinkId, ListenerId, UpstreamId};
-use moteway::engine::{Engine, Input, Output, Start};
+use moteway::engine::{Engine, Input, Output, Start, Status};
 use moteway::mqtt::ConnId;
 use moteway::time::{Duration, Instant, Now, Wall};
 
@@ -134,6 +134,11 @@ impl World {
         for event in [Event::Flap, Event::Cut, Event::Disk, Event::Crash] {
             self.plan_weather(event);
         }
+    }
+
+    /// What the engine says of itself.
+    pub fn status(&self) -> Status {
+        self.engine.status()
     }
 
     /// Everything works again and nobody publishes any more.
