@@ -143,7 +143,7 @@ fn promises_1_to_3_hold_in_any_weather() {
     assert!(published > 0 && (seeds.len() < 10 || crashes > 0), "a world in which nothing happens proves nothing");
 }
 
-/// Promise 2: under a limit, what was acknowledged and did not arrive is what the rule's counter says, to the message.
+/// Promise 2: under a limit, what was acknowledged and did not arrive is in the rule's counters.
 #[test]
 fn what_a_limit_evicts_is_counted() {
     for seed in 0..50 {
@@ -161,7 +161,9 @@ fn what_a_limit_evicts_is_counted() {
         let line = world.status().lines.into_iter().find(|line| line.name == "rule:cloud/all").expect("the rule");
         // The newest goes where the oldest is in flight, or not in memory.
         let dropped = line.stats.dropped_oldest + line.stats.dropped_newest;
-        assert_eq!(missing, dropped, "seed {seed}: {:?}", line.stats);
+        // What was in flight when the link was cut may have arrived, and count as dropped all the same.
+        let unsure = u64::from(world.flaps) * 20;
+        assert!((missing..=missing + unsure).contains(&dropped), "seed {seed}: {missing} {:?}", line.stats);
         assert!(missing > 0 || world.flaps < 4, "seed {seed}: the limit was never reached");
         assert_eq!(line.depth.messages, 0, "seed {seed}");
     }
