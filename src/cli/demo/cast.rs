@@ -24,6 +24,17 @@ const SERIAL_SENSOR: (&str, &str) = ("garden", "soil");
 /// Between two readings of one sensor.
 const SENSOR_EVERY: Duration = Duration::from_millis(50);
 
+/// Messages per second.
+const METER_RATE: u32 = 40;
+const ALARM_RATE: u32 = 10;
+const COMMAND_RATE: u32 = 5;
+
+/// Messages per second that the gateway keeps while the link is down.
+pub(super) fn rate_to_cloud() -> u64 {
+    let sensors = SENSORS.len() as u64 + 1;
+    sensors * 1000 / u64::try_from(SENSOR_EVERY.as_millis()).unwrap_or(1) + u64::from(METER_RATE + ALARM_RATE)
+}
+
 /// Where the probe comes out that says that the way from the cloud is open.
 const GREETING: &str = "command/hello";
 
@@ -97,8 +108,8 @@ pub(super) fn publishers(site: &Site, world: &Rc<World>) -> [Publisher; 3] {
         Publisher { client_id, broker, topic, qos, flow, every, world, inflight, last_pkid: 0 }
     };
     [
-        publisher(meter, "meter/power", 40),
-        publisher(alarms, "alarm/door", 10),
-        publisher(commands, "command/heat", 5),
+        publisher(meter, "meter/power", METER_RATE),
+        publisher(alarms, "alarm/door", ALARM_RATE),
+        publisher(commands, "command/heat", COMMAND_RATE),
     ]
 }

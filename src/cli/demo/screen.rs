@@ -25,16 +25,16 @@ pub(super) struct Screen {
     is_status_shown: bool,
     /// The step that is being told.
     step: u32,
-    /// The longest queue so far: the full bar.
-    longest: u64,
+    /// A queue this long is a full bar.
+    full_bar: u64,
 }
 
 impl Screen {
-    /// A screen; its time starts now.
-    pub(super) fn new() -> Self {
+    /// A screen; its time starts now. A queue of `full_bar` messages is a full bar.
+    pub(super) fn new(full_bar: u64) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { started: Instant::now(), is_terminal, has_colours, is_status_shown: false, step: 0, longest: 500 }
+        Self { started: Instant::now(), is_terminal, has_colours, is_status_shown: false, step: 0, full_bar }
     }
 
     /// What happens next, and why it matters.
@@ -73,11 +73,11 @@ impl Screen {
         cli::print(&line)
     }
 
-    fn state(&mut self, ledger: &Ledger) -> String {
+    fn state(&self, ledger: &Ledger) -> String {
         let total = ledger.total();
         let waiting = ledger.waiting(Side::Gateway);
-        self.longest = self.longest.max(waiting);
-        let bar = "#".repeat(usize::try_from((waiting * BAR).div_ceil(self.longest)).unwrap_or_default());
+        let bar = (waiting * BAR).div_ceil(self.full_bar.max(1)).min(BAR);
+        let bar = "#".repeat(usize::try_from(bar).unwrap_or_default());
         let state = format!(
             "   acknowledged {:>5}   delivered {:>5}   waiting in the gateway {waiting:>5} {bar}",
             total.acknowledged, total.delivered

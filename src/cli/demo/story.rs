@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// After the last expected message: nothing more may come.
 const SILENCE: Duration = Duration::from_millis(500);
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// All who take part.
 pub(super) struct Story<'a> {
@@ -57,8 +57,9 @@ pub(super) async fn tell(site: &Site, pace: Pace) -> Result<Vec<String>, Failure
 
 impl<'a> Story<'a> {
     async fn start(site: &'a Site, pace: Pace) -> Result<Self, Failure> {
+        let outage = pace.outage + pace.dead + pace.outage_after;
+        let mut screen = Screen::new(cast::rate_to_cloud() * outage.as_secs());
         let world = Rc::new(World::new(pace));
-        let mut screen = Screen::new();
         introduce(&mut screen, site)?;
         screen
             .step("Everything starts.", &["Certificates were made for this run; each side checks the other's."])?;
