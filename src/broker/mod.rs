@@ -151,11 +151,8 @@ impl Broker {
         let when_full = WhenFull::DropOldest;
         let queue_limits =
             Limits { max_messages: limits.max_queued_messages, max_bytes: limits.max_queued_bytes, when_full };
-        let sleeper_limits = Limits {
-            max_messages: config.sn.max_sleep_messages,
-            max_bytes: config.sn.max_sleep_bytes,
-            when_full,
-        };
+        let sleeper_limits =
+            Limits { max_messages: config.sn.max_sleep_messages, max_bytes: config.sn.max_sleep_bytes, when_full };
         Self {
             queue_limits,
             sleeper_limits,

@@ -206,8 +206,7 @@ impl Queues {
         self.journal.add(now.at, record, None);
         let kept = |entry: &&mut Entry| !entry.done && entry.delivery.qos > QoS::AtMostOnce;
         for entry in line.window.iter_mut().filter(kept) {
-            let row =
-                Row { seq: entry.seq, delivery: entry.delivery.clone(), message: Arc::clone(&entry.message) };
+            let row = Row { seq: entry.seq, delivery: entry.delivery.clone(), message: Arc::clone(&entry.message) };
             entry.stored = Stored::At(self.journal.add(now.at, Op::Append { dest, row }, None));
         }
         for released in &line.releases {

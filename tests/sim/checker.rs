@@ -25,8 +25,7 @@ pub fn check(world: &World) -> Vec<String> {
         if publisher.unacked > 0 {
             wrong.push(format!(
                 "publisher {} still waits for {} acknowledgements",
-                publisher.number,
-                publisher.unacked
+                publisher.number, publisher.unacked
             ));
         }
     }

@@ -251,7 +251,8 @@ impl World {
 
     /// The air: datagrams are lost, doubled and overtake each other.
     fn radio(&mut self, event: Event) {
-        let copies = if self.rng.f32() < self.weather.radio_loss { 0 } else { 1 + u8::from(self.rng.u8(0..20) == 0) };
+        let copies =
+            if self.rng.f32() < self.weather.radio_loss { 0 } else { 1 + u8::from(self.rng.u8(0..20) == 0) };
         for _ in 0..copies {
             let after = self.latency();
             self.plan(after, event.clone());
