@@ -1,18 +1,16 @@
 //! Certificates made for one test, and a TLS client.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use moteway::config;
-use moteway::daemon::Running;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::setup::connect;
+pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A CA with a server certificate for `localhost` and a client certificate.
 pub struct Certificates {
@@ -42,10 +40,11 @@ impl Certificates {
         Self { dir, ca }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
+    /// For a listener, which may ask its clients for a certificate of this CA.
     pub fn server(&self, ask_clients: bool) -> config::ServerTls {
         config::ServerTls {
             cert: self.path("localhost.pem"),
@@ -54,12 +53,19 @@ impl Certificates {
         }
     }
 
-    /// Connects to the first listener and exchanges a byte, showing the client certificate of `identity`.
-    pub fn connect(
-        &self,
-        daemon: &Running,
-        identity: Option<&Self>,
-    ) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    /// For an upstream that has a certificate of this CA.
+    pub fn trusting(&self) -> config::ClientTls {
+        config::ClientTls { ca: Some(self.ca.clone()), cert: None, key: None, server_name: None }
+    }
+
+    /// For an upstream that has a certificate of this CA and asks us for one.
+    pub fn trusting_and_shown(&self) -> config::ClientTls {
+        let (cert, key) = (Some(self.path("client.pem")), Some(self.path("client.key")));
+        config::ClientTls { cert, key, ..self.trusting() }
+    }
+
+    /// Speaks TLS to a server of this CA, showing the client certificate of `identity`.
+    pub fn stream(&self, stream: TcpStream, identity: Option<&Self>) -> TlsStream {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -76,15 +82,6 @@ impl Certificates {
             }
         };
         let name = ServerName::try_from("localhost").unwrap();
-        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut stream = StreamOwned::new(tls, connect(daemon, 0));
-        let mut exchange = || {
-            stream.write_all(b"?")?;
-            stream.read_exact(&mut [0])
-        };
-        match exchange() {
-            Ok(()) => Ok(stream),
-            Err(error) => Err(error.to_string()),
-        }
+        StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
     }
 }
