@@ -421,6 +421,7 @@ impl Outgoing {
     /// The link is up. In a resumed session, what is due comes first [MQTT-4.4.0-1]; otherwise the upstream has
     /// nothing of ours under any identifier, and what it acknowledged with PUBREC is its own.
     pub(super) fn link_up(&mut self, ctx: &mut Context<'_>, link: &mut Link, resumed: bool) {
+        self.dests().for_each(|dest| ctx.out.activate(dest));
         if !resumed {
             for source in &self.sources {
                 for pkid in ctx.out.releases(source.dest) {
@@ -456,7 +457,7 @@ impl Outgoing {
             }
             source.unanswered = 0;
             source.refused = false;
-            ctx.out.rewind(source.dest);
+            ctx.out.deactivate(ctx.now, source.dest);
         }
         self.flights.link_ended();
         for (i, seq) in convicted {

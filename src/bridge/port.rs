@@ -82,6 +82,10 @@ pub struct Depth {
 /// The queues of the out-rules. A message that expired or was evicted while in flight may still be acknowledged,
 /// released or buried: nothing happens then.
 pub trait Outbound {
+    /// The link is up: from now on [`Input::Ready`] says when the queue has something, and QoS 0 is taken in.
+    fn activate(&mut self, dest: DestId);
+    /// The link ended: what is in flight goes back to the queue, in its place. QoS 0 waits for no link: it is dropped.
+    fn deactivate(&mut self, now: Now, dest: DestId);
     /// The oldest message that is not in flight. `None` if there is none, or if it must first be read from the disk or
     /// (QoS 2) committed: then [`Input::Ready`] follows. Expired messages are skipped and counted.
     fn peek(&mut self, now: Now, dest: DestId) -> Option<Peeked>;

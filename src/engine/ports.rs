@@ -132,6 +132,14 @@ pub(crate) struct Lines<'a, 'b> {
 }
 
 impl Outbound for Lines<'_, '_> {
+    fn activate(&mut self, dest: DestId) {
+        self.queues.borrow_mut().activate(dest);
+    }
+
+    fn deactivate(&mut self, now: Now, dest: DestId) {
+        self.queues.borrow_mut().deactivate(now, dest);
+    }
+
     fn peek(&mut self, now: Now, dest: DestId) -> Option<bridge::Peeked> {
         let next = self.queues.borrow_mut().peek(now, dest)?;
         Some(bridge::Peeked {

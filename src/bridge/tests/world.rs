@@ -73,6 +73,8 @@ struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     rows: BTreeMap<DestId, Vec<Row>>,
+    /// Those that say when they have something.
+    active: BTreeSet<DestId>,
     releases: BTreeMap<DestId, Vec<u16>>,
     next: u64,
     next_pkid: u16,
@@ -132,6 +134,7 @@ impl Queues {
             self.undo_release(dest, row, pkid);
         }
         self.rows.values_mut().flatten().for_each(|row| row.in_flight = false);
+        self.active.clear();
     }
 
     pub(super) fn waiting(&self, dest: DestId) -> Vec<u64> {
@@ -144,6 +147,15 @@ impl Queues {
 }
 
 impl Outbound for Queues {
+    fn activate(&mut self, dest: DestId) {
+        assert!(self.active.insert(dest), "activated once for each link");
+    }
+
+    fn deactivate(&mut self, _: Now, dest: DestId) {
+        self.active.remove(&dest);
+        self.rewind(dest);
+    }
+
     fn peek(&mut self, _: Now, dest: DestId) -> Option<Peeked> {
         self.rows.get(&dest)?.iter().find(|row| !row.in_flight).map(|row| row.peeked.clone())
     }
@@ -523,7 +535,9 @@ impl World {
     pub(super) fn queue_on(&mut self, dest: u16, qos: u8, topic: &str, payload: &str) -> u64 {
         let parts = MessageParts { topic, ..parts(qos, payload) };
         let seq = self.queues.push(DestId(dest), parts);
-        self.input(Input::Ready { dest: DestId(dest) });
+        if self.queues.active.contains(&DestId(dest)) {
+            self.input(Input::Ready { dest: DestId(dest) });
+        }
         seq
     }
 
