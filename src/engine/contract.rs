@@ -16,7 +16,8 @@ pub enum Input<'a> {
     Received { conn: ConnId, bytes: &'a [u8] },
     /// The shell wrote all that the outbox held.
     Flushed { conn: ConnId },
-    /// The peer closed, or the transport failed: no more bytes either way. Not sent in answer to `Output::Close`.
+    /// The peer closed, or the transport failed: no more bytes either way. `conn` is free for another connection. Not
+    /// sent in answer to `Output::Close`.
     Closed { conn: ConnId, error: Option<String> },
     /// A datagram came on a UDP link.
     Datagram { link: LinkId, from: SocketAddr, bytes: &'a [u8] },
@@ -43,7 +44,10 @@ pub enum Input<'a> {
 pub enum Output {
     /// `Engine::outbox(conn)` has bytes. Once per turn and connection.
     Flush { conn: ConnId },
-    /// Write what the outbox still holds (for a short while), then close.
+    /// Write what the outbox still holds (for a short while), then close. The engine is done with the connection when
+    /// it asks for this, and counts it no longer: no input follows, neither `Received` nor `Flushed` nor `Closed`. The
+    /// shell takes the outbox before its next input, and may use `conn` again as soon as it has. The socket lives on
+    /// until its end was seen or waited for long enough, and the shell's own limits count it until then.
     Close { conn: ConnId },
     /// Send one datagram.
     Datagram { link: LinkId, to: SocketAddr, bytes: Vec<u8> },
