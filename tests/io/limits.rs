@@ -94,7 +94,7 @@ fn who_does_not_say_in_time_who_it_is_is_cut_off() {
     let mut in_time_tls = Client::connect(certificates.stream(tcp(&daemon, 1), None), "in time, TLS");
 
     // A byte now and then does not buy time.
-    let bytes = encode(&Packet::Connect(hello(&"x".repeat(1000))));
+    let bytes = encode(&Packet::Connect(hello(&"x".repeat(5_000))));
     let mut bytes = bytes.iter();
     wait_for("the end of who drips", || drip.write_all(&[*bytes.next().unwrap()]).is_err());
     assert!(connecting.elapsed() >= LIMIT);

@@ -10,7 +10,7 @@ use moteway::mqtt::QoS;
 use socket2::{Domain, Socket, Type};
 
 use crate::certificates::Certificates;
-use crate::client::Client;
+use crate::client::{Client, publish};
 use crate::log;
 use crate::setup::{Setup, any_port, patient, start, tcp};
 
@@ -64,6 +64,11 @@ fn an_upstream_that_is_away_is_said_to_be_and_gets_what_waited_when_it_comes() {
         assert_eq!(observer.state(), "online");
         publisher.publish("up/b", b"and now");
         while receiver.message().topic != "up/b" {}
+        // On a line at rest nothing else happens that could take a message along.
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtMostOnce] {
+            publisher.send(&publish("up/c", b"at rest", qos, 1));
+            assert_eq!(receiver.message().topic, "up/c");
+        }
 
         peer.stop().unwrap();
         assert_eq!(observer.state(), "offline");
