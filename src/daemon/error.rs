@@ -1,11 +1,13 @@
 //! Why a daemon does not start, in words for the operator.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::io::tls::TlsError;
+use crate::store::StoreError;
 
 /// Why a daemon does not start.
 #[derive(Debug)]
@@ -35,6 +37,17 @@ impl DaemonError {
         Self::Tls { whose: whose.to_owned(), error }
     }
 
+    /// With its causes, all in one line.
+    pub(super) fn store(error: &StoreError) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Store(text)
+    }
+
     pub(super) fn bind(what: &'static str, name: &str, bind: SocketAddr, error: io::Error) -> Self {
         Self::Bind { what, name: name.to_owned(), bind, error }
     }
@@ -56,7 +69,8 @@ impl fmt::Display for DaemonError {
             }
             Self::Rule(error) => write!(f, "a rule cannot work: {error}; `moteway check` says which"),
             Self::StateDir { path, error } => {
-                write!(f, "the state directory {} cannot be used: {error}", path.display())
+                write!(f, "the state directory {} cannot be used: {error}; ", path.display())?;
+                f.write_str("gateway.state_dir must be a directory that this user may write, or may make")
             }
             Self::Store(error) => write!(f, "the message store cannot be opened: {error}"),
             Self::Bind { what, name, bind, error } => {
@@ -80,4 +94,4 @@ impl fmt::Display for DaemonError {
     }
 }
 
-impl std::error::Error for DaemonError {}
+impl Error for DaemonError {}

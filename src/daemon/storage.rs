@@ -30,7 +30,7 @@ impl Storage {
         // Nobody listens any more once the driver is gone; the store finishes what it has all the same.
         let on_reply = Box::new(move |reply| drop(on_reply.send(reply)));
         let (store, recovered) = Store::open(&Options::new(path, &config.store), on_reply)
-            .map_err(|error| DaemonError::Store(error.to_string()))?;
+            .map_err(|error| DaemonError::store(&error))?;
         Ok(Self { store: Rc::new(store), recovered, tell, replies: Some(replies) })
     }
 
