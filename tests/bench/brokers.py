@@ -39,13 +39,15 @@ class Broker:
 class Moteway(Broker):
     name = "moteway"
 
-    # The defaults, but for the limit of 1 000 connections.
+    # The defaults, but for limits that the load would reach.
     CONFIG = """\
 [gateway]
 state_dir = "{directory}/state"
 
 [broker]
 max_connections = 20000
+max_queued_messages = 1000000
+max_queued_bytes = "1GiB"
 
 [[listener]]
 name = "bench"
@@ -55,7 +57,7 @@ max_connections = 20000
 """
 
     def configure(self, directory: Path, port: int) -> list[str]:
-        (directory / "state").mkdir()
+        (directory / "state").mkdir(exist_ok=True)
         config = directory / "moteway.toml"
         config.write_text(self.CONFIG.format(directory=directory, port=port))
         return [str(self.binary), "run", "--config", str(config)]
@@ -108,7 +110,8 @@ class Running:
     """A started broker that has accepted a client. Use it in a `with`: leaving stops it by its pid."""
 
     def __init__(self, broker: Broker, directory: Path):
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
         self.name = broker.name
         self.port = free_port()
         self.log = directory / "log"
@@ -159,6 +162,11 @@ class Running:
         tasks = Path(f"/proc/{self.process.pid}/task")
         lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
         return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+    def written_bytes(self) -> int:
+        """What it has sent to the disk, or will."""
+        fields = dict(line.split(": ") for line in self.proc("io").splitlines())
+        return int(fields["write_bytes"])
 
     def proc(self, name: str) -> str:
         return Path(f"/proc/{self.process.pid}/{name}").read_text()

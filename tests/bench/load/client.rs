@@ -1,6 +1,6 @@
 //! One MQTT connection, and the poller that watches them all.
 
-use crate::wire::{self, Packet};
+use crate::wire::{self, Packet, Session};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::{self, ErrorKind, Read, Write};
@@ -43,8 +43,12 @@ impl ReadState {
 impl Client {
     /// Connects and queues CONNECT; nothing is sent yet.
     pub(crate) fn dial(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+        Self::dial_with(broker, client_id, Session::Clean)
+    }
+
+    fn dial_with(broker: SocketAddr, client_id: &str, session: Session) -> io::Result<Self> {
         let mut client = Self::over(TcpStream::connect(broker)?)?;
-        client.out = wire::connect(client_id);
+        client.out = wire::connect(client_id, session);
         Ok(client)
     }
 
@@ -69,10 +73,38 @@ impl Client {
 
     /// As [`Self::connect`], with one subscription granted.
     pub(crate) fn subscriber(broker: SocketAddr, client_id: &str, filter: &str, qos: u8) -> io::Result<Self> {
-        let mut client = Self::dial(broker, client_id)?;
+        Self::subscriber_with(broker, client_id, filter, qos, Session::Clean)
+    }
+
+    /// As [`Self::subscriber`], in a session that outlives the connection.
+    pub(crate) fn stored_subscriber(
+        broker: SocketAddr,
+        client_id: &str,
+        filter: &str,
+        qos: u8,
+    ) -> io::Result<Self> {
+        Self::subscriber_with(broker, client_id, filter, qos, Session::Kept)
+    }
+
+    fn subscriber_with(
+        broker: SocketAddr,
+        client_id: &str,
+        filter: &str,
+        qos: u8,
+        session: Session,
+    ) -> io::Result<Self> {
+        let mut client = Self::dial_with(broker, client_id, session)?;
         client.exchange(&wire::CONNACK_ACCEPTED)?;
         client.out.extend(wire::subscribe(filter, qos));
         client.exchange(&wire::suback(qos))?;
+        client.stream.set_nonblocking(true)?;
+        Ok(client)
+    }
+
+    /// Comes back to a stored session.
+    pub(crate) fn resume(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+        let mut client = Self::dial_with(broker, client_id, Session::Kept)?;
+        client.exchange(&wire::CONNACK_RESUMED)?;
         client.stream.set_nonblocking(true)?;
         Ok(client)
     }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! mqtt-load flow     publishers to subscribers under flow control: fan-in, fan-out, pairs
+//! mqtt-load backlog  for a subscriber that is away: made safe, then fetched
 //! mqtt-load latency  a fixed rate over many clients: latency percentiles
 //! mqtt-load connects connections as fast as they are accepted
 //! mqtt-load idle     connections that subscribe and then wait, until stdin closes
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a measuring program reads the clock")]
 
+mod backlog;
 mod client;
 mod connects;
 mod flow;
@@ -47,11 +49,14 @@ fn main() -> ExitCode {
     };
     let run: fn(&Options) -> Result<Outcome, Box<dyn Error>> = match mode.as_str() {
         "flow" => flow::run,
+        "backlog" => backlog::run,
         "latency" => latency::run,
         "connects" => connects::run,
         "idle" => idle::run,
         "forward" => forward::run,
-        other => return usage(&format!("unknown mode {other:?}: flow, latency, connects, idle or forward")),
+        other => {
+            return usage(&format!("unknown mode {other:?}: flow, backlog, latency, connects, idle or forward"));
+        }
     };
     match run(&options) {
         Ok(outcome) => {

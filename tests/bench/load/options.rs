@@ -18,6 +18,8 @@ flow:
                        has it, QoS 1 until PUBACK            [100]
   --backlog B          QoS 1: published and not yet received, per publisher [4 x W]
   --rest MICROSECONDS  pause while the broker has work, so that arrivals gather [100]
+backlog:
+  --publishers P  --messages N  --window W                   as above, QoS 1
 latency:
   --clients C  --rate MESSAGES_PER_SECOND  --seconds N       [1000, 5000, 10]
 connects:

@@ -134,6 +134,18 @@ impl Report {
         }
     }
 
+    /// Rate and CPU per million of one part of a load.
+    pub(crate) fn put_part(&mut self, names: [&'static str; 3], elapsed: &Elapsed, operations: u64) {
+        #[allow(clippy::cast_precision_loss)]
+        let operations = operations.max(1) as f64;
+        let [rate, load_cpu, broker_cpu] = names;
+        self.put(rate, operations / elapsed.seconds);
+        self.put(load_cpu, elapsed.own_cpu * 1e6 / operations);
+        if let Some(seconds) = elapsed.broker_cpu {
+            self.put(broker_cpu, seconds * 1e6 / operations);
+        }
+    }
+
     /// Percentiles in microseconds.
     pub(crate) fn put_latency(&mut self, latency: &Histogram) {
         let microseconds = |nanoseconds: u64| std::time::Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6;

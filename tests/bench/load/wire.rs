@@ -5,6 +5,15 @@ use crate::options::MIN_PAYLOAD;
 pub(crate) const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// CONNACK, no session present, accepted (section 3.2).
 pub(crate) const CONNACK_ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
+/// The same, session present.
+pub(crate) const CONNACK_RESUMED: [u8; 4] = [0x20, 2, 1, 0];
+
+/// The Clean Session flag, section 3.1.2.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    Clean,
+    Kept,
+}
 
 // Packet types, section 2.2.1.
 pub(crate) const CONNECT: u8 = 1;
@@ -13,9 +22,10 @@ pub(crate) const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 pub(crate) const SUBSCRIBE: u8 = 8;
 
-/// CONNECT, section 3.1: clean session, no keep-alive, no will.
-pub(crate) fn connect(client_id: &str) -> Vec<u8> {
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0b10, 0, 0];
+/// CONNECT, section 3.1: no keep-alive, no will.
+pub(crate) fn connect(client_id: &str, session: Session) -> Vec<u8> {
+    let clean = u8::from(session == Session::Clean) << 1;
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, clean, 0, 0];
     put_string(&mut body, client_id);
     with_header(0x10, &body)
 }
@@ -201,7 +211,11 @@ mod tests {
 
     #[test]
     fn a_connect_is_the_bytes_of_the_standard() {
-        assert_eq!(connect("ab"), [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 2, b'a', b'b']);
+        assert_eq!(
+            connect("ab", Session::Clean),
+            [0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 2, b'a', b'b']
+        );
+        assert_eq!(connect("", Session::Kept), [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 0]);
         assert_eq!(subscribe("t", 1), [0x82, 6, 0, 1, 0, 1, b't', 1]);
         assert_eq!(whole(&CONNACK_ACCEPTED), Ok(Packet::ConnAck(0)));
         assert_eq!(whole(&puback(9)), Ok(Packet::PubAck));
