@@ -1,0 +1,9 @@
+//! The gateway as its users meet it: real processes, real peers, real sockets, real death.
+
+mod harness;
+
+mod command_line_clients;
+mod delivery;
+mod lifecycle;
+mod sessions;
+mod strictness;
