@@ -22,8 +22,9 @@ fn a_daemon_that_is_stopped_tells_its_clients_and_leaves_no_thread() {
     );
     let daemon = setup.start();
     let address = daemon.ready.listeners[0].1;
-    let mut clients: Vec<_> = (0..10).map(|i| Client::connect(tcp(&daemon, 0), &format!("client-{i}"))).collect();
+    // First, so that it is accepted when the others are answered.
     let mut mute = Client::new(tcp(&daemon, 0));
+    let mut clients: Vec<_> = (0..10).map(|i| Client::connect(tcp(&daemon, 0), &format!("client-{i}"))).collect();
     let ours: BTreeSet<_> = threads().difference(&before).cloned().collect();
     assert!(ours.iter().any(|(_, name)| name == "store"), "{ours:?}");
 
