@@ -136,7 +136,7 @@ impl Report {
 
     /// Rate and CPU per million of one part of a load.
     pub(crate) fn put_part(&mut self, names: [&'static str; 3], elapsed: &Elapsed, operations: u64) {
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(clippy::cast_precision_loss, reason = "counts here stay far below 2^52")]
         let operations = operations.max(1) as f64;
         let [rate, load_cpu, broker_cpu] = names;
         self.put(rate, operations / elapsed.seconds);
