@@ -37,6 +37,8 @@ const LOOKUP_LIMIT: Duration = Duration::from_millis(100);
 /// Threads for name lookups live this long after the last one.
 const LOOKUP_THREAD_IDLE: Duration = Duration::from_secs(2);
 const MAX_LOOKUP_THREADS: usize = 8;
+/// Files that are open beside those of clients, about: store, links, upstreams, the runtime's own.
+const OTHER_FILES: usize = 64;
 
 /// The service manager, if there is one.
 #[derive(Debug, Default)]
@@ -79,6 +81,8 @@ pub fn run(
         config.resolve(&sys::machine_identity()).map_err(|error| DaemonError::Identity(error.to_string()))?;
     let transports = Transports::prepare(&config)?;
     let passwords = start::passwords(&config)?;
+    // The store is the first thread beside this one.
+    reserve_files(&config);
     let mut storage = Storage::open(&config)?;
     let runtime = runtime().map_err(DaemonError::Runtime)?;
     let recovered = storage.take_recovered();
@@ -112,6 +116,15 @@ pub fn run(
         tracing::info!("stopped");
     }
     served
+}
+
+/// Makes room for as many connections as there may be, and for what else is open.
+fn reserve_files(config: &Config) {
+    let listeners = config.listener.iter().map(|listener| listener.max_connections);
+    let most = listeners.sum::<usize>().min(config.broker.max_connections) + OTHER_FILES;
+    if let Err(error) = sys::reserve_open_files(most as u64) {
+        tracing::debug!(%error, "no room made for open files");
+    }
 }
 
 fn runtime() -> std::io::Result<LocalRuntime> {
