@@ -9,6 +9,9 @@ use crate::mqtt::{ConnId, Outbox, Version};
 use crate::queue::{Seq, Token};
 use crate::time::{Duration, Instant};
 
+/// The end of the lower half of packet identifiers.
+const MAX_QOS1_PKID: u16 = 0x7FFF;
+
 /// A message on its way to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flight {
@@ -53,6 +56,8 @@ pub(crate) struct Connection {
     pub acks: Acks,
     pub inflight: VecDeque<Flight>,
     last_pkid: u16,
+    /// An identifier in flight was passed over since the connection last had none in flight.
+    has_skipped: bool,
 }
 
 impl Connection {
@@ -75,16 +80,28 @@ impl Connection {
             acks: Acks::default(),
             inflight: VecDeque::new(),
             last_pkid: 0,
+            has_skipped: false,
         }
     }
 
     /// A packet identifier for QoS 1, from the lower half: the upper half is fixed in the queue, for QoS 2.
     pub(crate) fn next_pkid(&mut self) -> u16 {
+        if self.inflight.is_empty() {
+            self.has_skipped = false;
+        }
         loop {
-            self.last_pkid = if self.last_pkid >= 0x7FFF { 1 } else { self.last_pkid + 1 };
-            if !self.inflight.iter().any(|flight| flight.pkid == self.last_pkid) {
+            self.last_pkid = if self.last_pkid >= MAX_QOS1_PKID { 1 } else { self.last_pkid + 1 };
+            // Identifiers are given out in turn and flights lie in that order: the first one to be met again is that
+            // of the oldest flight. Only once one was passed over can others be met without meeting that first.
+            let is_free = match self.inflight.front() {
+                None => true,
+                Some(oldest) if !self.has_skipped && oldest.pkid <= MAX_QOS1_PKID => oldest.pkid != self.last_pkid,
+                Some(_) => !self.inflight.iter().any(|flight| flight.pkid == self.last_pkid),
+            };
+            if is_free {
                 return self.last_pkid;
             }
+            self.has_skipped = true;
         }
     }
 
@@ -124,12 +141,29 @@ mod tests {
     #[test]
     fn packet_identifiers_in_flight_are_skipped() {
         let mut conn = Connection::new(Instant::ZERO, ListenerId(0), None, 0);
-        assert_eq!(conn.next_pkid(), 1);
-        conn.inflight.push_back(Flight { pkid: 2, state: FlightState::PubAck(Seq(1)) });
-        assert_eq!(conn.next_pkid(), 3);
-        conn.last_pkid = 0x7FFF;
-        assert_eq!(conn.next_pkid(), 1);
+        let send = |conn: &mut Connection| {
+            let pkid = conn.next_pkid();
+            conn.inflight.push_back(Flight { pkid, state: FlightState::PubAck(Seq(1)) });
+            pkid
+        };
+        assert_eq!([send(&mut conn), send(&mut conn), send(&mut conn)], [1, 2, 3]);
         assert_eq!(conn.land(2, |state| state == FlightState::PubComp), None);
         assert!(conn.land(2, |state| matches!(state, FlightState::PubAck(_))).is_some());
+        // A whole turn later the two that were never acknowledged are still there.
+        for expected in 4..=MAX_QOS1_PKID {
+            assert_eq!(send(&mut conn), expected);
+            assert!(conn.land(expected, |_| true).is_some());
+        }
+        assert_eq!([send(&mut conn), send(&mut conn)], [2, 4]);
+        conn.last_pkid = MAX_QOS1_PKID;
+        assert_eq!(send(&mut conn), 5, "1 to 4 are in flight");
+    }
+
+    #[test]
+    fn identifiers_of_qos_2_do_not_hide_those_of_qos_1() {
+        let mut conn = Connection::new(Instant::ZERO, ListenerId(0), None, 0);
+        conn.inflight.push_back(Flight { pkid: 0x8000, state: FlightState::PubComp });
+        conn.inflight.push_back(Flight { pkid: 1, state: FlightState::PubAck(Seq(1)) });
+        assert_eq!(conn.next_pkid(), 2);
     }
 }
