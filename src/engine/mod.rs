@@ -177,7 +177,8 @@ impl Engine {
         self.queues.flush();
     }
 
-    /// Lets the cores talk until none has anything left to say.
+    /// Lets the cores talk until none has anything left to say. What is only passed on to the outside wakes no other
+    /// core, so it asks for no further round.
     fn settle(&mut self, now: Now) {
         loop {
             let mut busy = false;
@@ -193,27 +194,29 @@ impl Engine {
                 }
             }
             while let Some(output) = self.queues.poll_output(now) {
-                busy = true;
                 match output {
                     queue::Output::Commit(batch) => self.outputs.push_back(Output::Commit(batch)),
                     queue::Output::Read(read) => self.outputs.push_back(Output::Read(read)),
-                    queue::Output::Settled(token) => self.tell_settled(now, token),
+                    queue::Output::Settled(token) => {
+                        busy = true;
+                        self.tell_settled(now, token);
+                    }
                     queue::Output::Notice(notice) => self.outputs.push_back(Output::Notice(notice)),
                 }
             }
             while let Some(output) = self.broker.poll_output() {
-                busy = true;
                 match output {
                     broker::Output::Flush(conn) => self.outputs.push_back(Output::Flush { conn }),
                     broker::Output::Close(conn) => self.outputs.push_back(Output::Close { conn }),
                     broker::Output::TakenOver(session) => {
+                        busy = true;
                         self.tell_gateway(now, gateway::Input::TakenOver { session: SessionId(session) });
                     }
                     broker::Output::Notice(notice) => self.outputs.push_back(Output::Notice(notice)),
                 }
             }
-            busy |= self.drain_gateway();
-            busy |= self.drain_bridge();
+            self.drain_gateway();
+            self.drain_bridge();
             if !busy {
                 break;
             }
@@ -235,10 +238,8 @@ impl Engine {
         }
     }
 
-    fn drain_gateway(&mut self) -> bool {
-        let mut busy = false;
+    fn drain_gateway(&mut self) {
         while let Some(output) = self.gateway.poll_output() {
-            busy = true;
             self.outputs.push_back(match output {
                 gateway::Output::Send { link, to: Some(to), bytes } => {
                     Output::Datagram { link, to, bytes: bytes.to_vec() }
@@ -249,13 +250,10 @@ impl Engine {
                 gateway::Output::Notice(notice) => Output::Notice(notice),
             });
         }
-        busy
     }
 
-    fn drain_bridge(&mut self) -> bool {
-        let mut busy = false;
+    fn drain_bridge(&mut self) {
         while let Some(output) = self.bridge.poll_output() {
-            busy = true;
             if let bridge::Output::Close { conn, .. } = output {
                 self.set_conn(conn, Conn::Gone);
             }
@@ -266,6 +264,5 @@ impl Engine {
                 bridge::Output::Notice(notice) => Output::Notice(notice),
             });
         }
-        busy
     }
 }

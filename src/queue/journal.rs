@@ -198,6 +198,11 @@ impl Journal {
         }
     }
 
+    /// Whether [`Journal::take_settled`] has any.
+    pub(crate) fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
     /// The tokens whose changes are all durable or no longer needed, in the order in which that became so.
     pub(crate) fn take_settled(&mut self) -> Vec<Token> {
         std::mem::take(&mut self.settled)

@@ -369,7 +369,9 @@ impl Queues {
 
     /// What the queues want done.
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        self.outputs.extend(self.journal.take_settled().into_iter().map(Output::Settled));
+        if self.journal.has_settled() {
+            self.outputs.extend(self.journal.take_settled().into_iter().map(Output::Settled));
+        }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
