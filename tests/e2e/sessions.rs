@@ -90,7 +90,7 @@ fn unacknowledged_messages_come_again_in_order_and_marked() {
         let mut subscriber = gateway.client(&connect);
         subscriber.subscribe(name, QoS::AtLeastOnce);
         let mut publisher = gateway.client(&v5("publisher"));
-        (1..=5).for_each(|number| drop(publisher.publish(name, number.to_string(), QoS::AtLeastOnce)));
+        publisher.publish_numbers(name, 1..=5, QoS::AtLeastOnce);
         let first = (1..=5).map(|_| subscriber.delivery()).collect::<Vec<_>>();
         // Out of order: only the third is settled.
         subscriber.acknowledge(&first[2]);
@@ -116,8 +116,8 @@ fn unacknowledged_messages_come_again_in_order_after_kill_9() {
     let mut subscriber = gateway.client(&v5_persistent("sub"));
     subscriber.subscribe("t", QoS::AtLeastOnce);
     let mut publisher = gateway.client(&v5("publisher"));
-    (1..=50).for_each(|number| drop(publisher.publish("t", number.to_string(), QoS::AtLeastOnce)));
-    (1..=10).for_each(|number| drop(subscriber.expect("t", &number.to_string())));
+    publisher.publish_numbers("t", 1..=50, QoS::AtLeastOnce);
+    subscriber.expect_numbers("t", 1..=10);
     (11..=20).for_each(|_| drop(subscriber.delivery()));
     subscriber.ping();
     gateway.kill_and_restart();
@@ -128,7 +128,7 @@ fn unacknowledged_messages_come_again_in_order_after_kill_9() {
     let resumed = first.text().parse::<u32>().unwrap();
     // Acknowledgements of the last moments may be lost with the power: duplicates, never gaps.
     assert!((1..=11).contains(&resumed), "resumed at {resumed}");
-    (resumed + 1..=50).for_each(|number| drop(subscriber.expect("t", &number.to_string())));
+    subscriber.expect_numbers("t", resumed + 1..=50);
 }
 
 #[test]

@@ -274,6 +274,23 @@ impl Client {
         }
     }
 
+    /// Publishes one message for each number, with the number as its text.
+    #[track_caller]
+    pub(crate) fn publish_numbers(&mut self, topic: &str, numbers: impl Iterator<Item = u32>, qos: QoS) {
+        for number in numbers {
+            let reason = self.publish(topic, number.to_string(), qos);
+            assert!(!reason.is_error(), "{reason} for number {number}");
+        }
+    }
+
+    /// Takes these numbers, in their order.
+    #[track_caller]
+    pub(crate) fn expect_numbers(&mut self, topic: &str, numbers: impl Iterator<Item = u32>) {
+        for number in numbers {
+            self.expect(topic, &number.to_string());
+        }
+    }
+
     /// Sends a PUBLISH and does not wait. Returns its packet identifier.
     pub(crate) fn post(&mut self, publish: &Publish<'_>) -> u16 {
         let pkid = match (publish.qos, publish.pkid) {
