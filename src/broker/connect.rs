@@ -1,8 +1,7 @@
 //! CONNECT and CONNACK, MQTT 5.0 sections 3.1 and 3.2; the beginning and the end of sessions.
 
-use std::collections::BTreeMap;
-
 use crate::broker::connection::{Flight, FlightState};
+use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{NEVER, Peer, Session, Will};
 use crate::broker::target::Target;
 use crate::broker::{Broker, Output, Timer};
@@ -44,7 +43,7 @@ impl Broker {
             self.open_session(now, queues, &client_id, connect.clean_start, expiry, Peer::Conn(id));
         self.set_connection(now, id, session, connect, &mut granted);
         if let Some(kept) = self.session_mut(session) {
-            kept.will = connect.will.as_ref().map(will);
+            kept.will = connect.will.as_ref().map(|from| Box::new(will(from)));
         }
         self.save(now, queues, session, None);
         self.send_connack(id, connect.version, present, &granted);
@@ -170,7 +169,7 @@ impl Broker {
             peer,
             generation: self.generation,
             expiry,
-            subscriptions: BTreeMap::new(),
+            subscriptions: FlatMap::default(),
             line: None,
             is_stored: false,
             will: None,

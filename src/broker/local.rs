@@ -111,7 +111,7 @@ impl Broker {
             return Outcome::Refused(Refusal::Topic);
         }
         let Some(kept) = self.session_mut(session) else { return Outcome::Refused(Refusal::NotAuthorised) };
-        kept.will = will;
+        kept.will = will.map(Box::new);
         self.save(now, queues, session, Some(token))
     }
 

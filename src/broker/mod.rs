@@ -11,6 +11,7 @@ mod connect;
 mod connection;
 mod deliver;
 mod expiry;
+mod flat_map;
 pub mod local;
 mod packets;
 mod publish;

@@ -1,9 +1,9 @@
 //! Sessions and retained messages as they were before a restart.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::connect::split_share;
+use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{Peer, Record, Session, line_name};
 use crate::broker::target::Target;
 use crate::broker::{Broker, Output, Timer};
@@ -46,10 +46,10 @@ impl Broker {
             peer: Peer::Away,
             generation: self.generation,
             expiry: record.expiry,
-            subscriptions: BTreeMap::new(),
+            subscriptions: FlatMap::default(),
             line: None,
             is_stored: true,
-            will: record.will,
+            will: record.will.map(Box::new),
             will_at: None,
             disconnected_at: Some(away_since),
             ends_at: None,
@@ -71,8 +71,7 @@ impl Broker {
                 session.subscriptions.insert(stored.filter.as_str().into(), stored.options());
             }
         }
-        let has_line = queues.names().any(|(name, _)| name == line_name(client_id));
-        if has_line {
+        if queues.is_known(&line_name(client_id)) {
             self.line(queues, now, slot);
         }
         if let Some(at) = due {

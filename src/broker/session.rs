@@ -1,9 +1,8 @@
 //! A session: what is kept of a client, connected or not.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use crate::broker::flat_map::FlatMap;
 use crate::broker::target::Options;
 use crate::mqtt::{ConnId, QoS};
 use crate::queue::DestId;
@@ -53,12 +52,13 @@ pub(crate) struct Session {
     pub generation: u32,
     /// Seconds that the session outlives its connection; 0: not at all; [`NEVER`].
     pub expiry: u32,
-    pub subscriptions: BTreeMap<Box<str>, Options>,
+    pub subscriptions: FlatMap<Box<str>, Options>,
     /// Made when the first message needs it.
     pub line: Option<DestId>,
     /// It has a record in the store.
     pub is_stored: bool,
-    pub will: Option<Will>,
+    /// Boxed, because most have none.
+    pub will: Option<Box<Will>>,
     /// The connection is gone and the will goes out then, unless the client is back by then.
     pub will_at: Option<Instant>,
     pub disconnected_at: Option<Wall>,
@@ -91,7 +91,7 @@ impl Session {
         Record {
             expiry: self.expiry,
             subscriptions: subscriptions.collect(),
-            will: self.will.clone(),
+            will: self.will.as_deref().cloned(),
             disconnected_at: self.disconnected_at.map(Wall::as_millis),
         }
     }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::broker::flat_map::FlatMap;
 use crate::broker::target::{Options, Target};
 
 /// Subscribers at one node, by target, so that the same subscription made twice replaces itself.
-type Here = BTreeMap<Target, Options>;
+pub(crate) type Here = FlatMap<Target, Options>;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -17,44 +18,52 @@ struct Node {
     here: Here,
     /// Filters that end here with `#`.
     below: Here,
-    /// Shared subscriptions that end here, by group; and those with `#`.
-    groups: BTreeMap<Box<str>, Here>,
-    groups_below: BTreeMap<Box<str>, Here>,
+    /// Boxed, because most nodes have none.
+    shared: Option<Box<Shared>>,
+}
+
+/// Shared subscriptions that end at one node, by group; and those with `#`.
+#[derive(Debug, Default)]
+struct Shared {
+    here: BTreeMap<Box<str>, Here>,
+    below: BTreeMap<Box<str>, Here>,
 }
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.children.is_empty()
-            && self.here.is_empty()
-            && self.below.is_empty()
-            && self.groups.is_empty()
-            && self.groups_below.is_empty()
+        self.children.is_empty() && self.here.is_empty() && self.below.is_empty() && self.shared.is_none()
     }
 
     fn slot(&mut self, group: Option<&str>, below: bool) -> &mut Here {
         match (group, below) {
             (None, false) => &mut self.here,
             (None, true) => &mut self.below,
-            (Some(group), false) => self.groups.entry(group.into()).or_default(),
-            (Some(group), true) => self.groups_below.entry(group.into()).or_default(),
+            (Some(group), false) => self.shared.get_or_insert_default().here.entry(group.into()).or_default(),
+            (Some(group), true) => self.shared.get_or_insert_default().below.entry(group.into()).or_default(),
         }
     }
 
     fn forget_empty_group(&mut self, group: &str, below: bool) {
-        let groups = if below { &mut self.groups_below } else { &mut self.groups };
-        if groups.get(group).is_some_and(BTreeMap::is_empty) {
+        let Some(shared) = &mut self.shared else { return };
+        let groups = if below { &mut shared.below } else { &mut shared.here };
+        if groups.get(group).is_some_and(FlatMap::is_empty) {
             groups.remove(group);
+        }
+        if shared.here.is_empty() && shared.below.is_empty() {
+            self.shared = None;
         }
     }
 
     fn visit_here<'a>(&'a self, found: &mut Found<'a>) {
         found.plain.extend(self.here.iter());
-        found.shared.extend(self.groups.iter().map(|(name, members)| (name.as_ref(), members)));
+        let groups = self.shared.iter().flat_map(|shared| &shared.here);
+        found.shared.extend(groups.map(|(name, members)| (name.as_ref(), members)));
     }
 
     fn visit_below<'a>(&'a self, found: &mut Found<'a>) {
         found.plain.extend(self.below.iter());
-        found.shared.extend(self.groups_below.iter().map(|(name, members)| (name.as_ref(), members)));
+        let groups = self.shared.iter().flat_map(|shared| &shared.below);
+        found.shared.extend(groups.map(|(name, members)| (name.as_ref(), members)));
     }
 }
 
@@ -62,7 +71,7 @@ impl Node {
 #[derive(Debug, Default)]
 pub(crate) struct Found<'a> {
     pub plain: Vec<(&'a Target, &'a Options)>,
-    pub shared: Vec<(&'a str, &'a BTreeMap<Target, Options>)>,
+    pub shared: Vec<(&'a str, &'a Here)>,
 }
 
 /// All subscriptions. Filters are taken as already checked.

@@ -238,6 +238,12 @@ impl Queues {
         self.by_name.iter().map(|(name, dest)| (name.as_ref(), *dest))
     }
 
+    /// Whether a stored line has this name.
+    #[must_use]
+    pub fn is_known(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Whose line it is.
     #[must_use]
     pub fn owner(&self, dest: DestId) -> Option<Owner> {
