@@ -66,7 +66,8 @@ fn a_mosquitto_client_that_is_killed_leaves_its_will() {
         let topic = format!("will/{version}");
         let args = ["-V", version, "-t", &topic, "-q", "1", "-C", "1"];
         let mut witness = tools::subscribe(gateway.address(), "%t %p", &args);
-        let doomed = ["-V", version, "-t", "x", "--will-topic", &topic, "--will-payload", "gone", "--will-qos", "1"];
+        let doomed =
+            ["-V", version, "-t", "x", "--will-topic", &topic, "--will-payload", "gone", "--will-qos", "1"];
         tools::subscribe(gateway.address(), "%p", &doomed).kill();
         assert!(witness.wait().success());
         assert_eq!(messages(&witness), [format!("{topic} gone")]);
@@ -127,7 +128,8 @@ fn mosquitto_sub_shows_the_properties_that_mosquitto_pub_gave() {
     let format = "%t|%C|%D|%E|%P|%R|%p";
     let given = ["-D", "publish", "content-type", "text/plain", "-D", "publish", "correlation-data", "c0"];
     let more = ["-D", "publish", "user-property", "unit", "K", "-D", "publish", "user-property", "place", "attic"];
-    let rest = ["-D", "publish", "message-expiry-interval", "3600", "-D", "publish", "response-topic", "answer/here"];
+    let rest =
+        ["-D", "publish", "message-expiry-interval", "3600", "-D", "publish", "response-topic", "answer/here"];
     let properties = [&given[..], &more, &rest].concat();
 
     let mut live = tools::subscribe(gateway.address(), format, &["-V", "5", "-t", "p/live", "-q", "1", "-C", "1"]);
@@ -162,7 +164,8 @@ fn mosquitto_pub_sends_a_long_stream_of_lines_in_order() {
     let gateway = Gateway::start("");
     let args = ["-V", "5", "-t", "lines", "-q", "2", "-C", "2000"];
     let mut subscriber = tools::subscribe(gateway.address(), "%p", &args);
-    let mut publisher = tools::start("mosquitto_pub", gateway.address(), &["-V", "5", "-t", "lines", "-q", "2", "-l"]);
+    let mut publisher =
+        tools::start("mosquitto_pub", gateway.address(), &["-V", "5", "-t", "lines", "-q", "2", "-l"]);
     (0..2000).for_each(|number| publisher.tell(&format!("line {number}")));
     assert!(subscriber.wait().success());
     let wanted = (0..2000).map(|number| format!("line {number}")).collect::<Vec<_>>();

@@ -4,6 +4,8 @@ mod harness;
 
 mod command_line_clients;
 mod delivery;
+mod endurance;
+mod flood;
 mod lifecycle;
 mod sessions;
 mod strictness;

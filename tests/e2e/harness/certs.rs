@@ -49,11 +49,6 @@ impl Certs {
     /// The `tls` key of an upstream that shows the client certificate.
     pub(crate) fn upstream_tls(&self) -> String {
         let path = |name| self.dir.path().join(name);
-        format!(
-            "tls = {{ ca = {:?}, cert = {:?}, key = {:?} }}",
-            self.ca(),
-            path("client.pem"),
-            path("client.key")
-        )
+        format!("tls = {{ ca = {:?}, cert = {:?}, key = {:?} }}", self.ca(), path("client.pem"), path("client.key"))
     }
 }
