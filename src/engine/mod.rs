@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use crate::bridge::{self, Bridge};
 use crate::broker::{self, Broker};
 use crate::config::UpstreamId;
-use crate::engine::ports::{Clients, Lines, LocalBroker, owner};
+use crate::engine::ports::{Clients, Lines, LocalBroker, UpstreamSetup, owner};
 use crate::gateway::{self, Gateway, SessionId};
 use crate::metrics::{Level, Notice};
 use crate::mqtt::{ConnId, Outbox};
@@ -43,7 +43,9 @@ pub struct Engine {
     queues: Queues,
     /// Topic prefix of what the gateway says about itself; empty: it says nothing.
     status_topic: String,
-    upstreams: Vec<setup::UpstreamSetup>,
+    upstreams: Vec<UpstreamSetup>,
+    /// Names of the radio links, for the log.
+    links: Vec<String>,
     conns: Vec<Conn>,
     outputs: VecDeque<Output>,
     shutting_down: bool,
@@ -82,7 +84,7 @@ impl Engine {
             }
             Input::SerialClosed { link, error } => {
                 self.tell_gateway(now, gateway::Input::SerialClosed { link });
-                let who = format!("link {}", link.0);
+                let who = self.links.get(usize::from(link.0)).cloned().unwrap_or_default();
                 let notice = Notice::new(Level::Warn, "serial port lost", who, error);
                 self.outputs.push_back(Output::Notice(notice));
             }

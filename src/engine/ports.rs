@@ -6,7 +6,6 @@ use crate::bridge::{self, Depth, Local, Outbound};
 use crate::broker::Broker;
 use crate::broker::local::LocalPublish;
 use crate::config::UpstreamId;
-use crate::engine::setup::UpstreamSetup;
 use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
 use crate::mqtt::{MessageParts, QoS};
 use crate::queue::{DestId, Outcome, Queues, RecordKind, Refusal, Seq, Token};
@@ -124,6 +123,14 @@ impl Sessions for Clients<'_> {
             None => self.queues.delete_record(now, RecordKind::SnClient, client_id.as_bytes(), token),
         }
     }
+}
+
+/// What the ports need to know of an upstream.
+#[derive(Debug)]
+pub(crate) struct UpstreamSetup {
+    pub name: String,
+    /// Where inbound QoS 2 identifiers are remembered, if it has rules that bring messages in.
+    pub receipts: Option<DestId>,
 }
 
 /// The queues of out-rules, as the bridge sees them.

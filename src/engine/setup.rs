@@ -6,7 +6,7 @@ use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::{Bridge, Common, Intake, Setup};
 use crate::broker::{BridgeRule, Broker};
 use crate::config::{Config, Upstream, UpstreamId, WhenFull};
-use crate::engine::ports::Clients;
+use crate::engine::ports::{Clients, UpstreamSetup};
 use crate::engine::{Engine, Output};
 use crate::gateway::Gateway;
 use crate::metrics::{Level, Notice};
@@ -24,14 +24,6 @@ pub struct Start<'a> {
     pub seed: u64,
     /// What each upstream's `password_file` holds, by position.
     pub passwords: Vec<Option<Vec<u8>>>,
-}
-
-/// What the ports need to know of an upstream.
-#[derive(Debug)]
-pub(crate) struct UpstreamSetup {
-    pub name: String,
-    /// Where inbound QoS 2 identifiers are remembered, if it has rules that bring messages in.
-    pub receipts: Option<DestId>,
 }
 
 impl Engine {
@@ -77,6 +69,7 @@ impl Engine {
             queues,
             status_topic: config.gateway.status_topic.clone(),
             upstreams,
+            links: config.link.iter().map(|link| link.name.clone()).collect(),
             conns: Vec::new(),
             outputs: VecDeque::new(),
             shutting_down: false,

@@ -95,7 +95,9 @@ impl Session<'_> {
     pub(super) fn check(&mut self) -> Result<(), Fault> {
         let found: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
-            return Err(Fault::Damaged(found));
+            // SQLite heads its findings with the name of the database, which says nothing here.
+            let findings: Vec<&str> = found.lines().filter(|line| !line.starts_with("***")).collect();
+            return Err(Fault::Damaged(findings.join("; ")));
         }
         let accounts: Vec<(u16, Account)> = self.ledger.iter().map(|(dest, account)| (dest, *account)).collect();
         let mut rows = 0;
