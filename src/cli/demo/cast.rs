@@ -81,7 +81,7 @@ pub(super) async fn sensors(site: &Site, world: &Rc<World>, line: Line) -> io::R
         socket.connect(site.radio()).await?;
         sensors.push(sensor(name, Radio::Udp(socket)));
     }
-    sensors.push(sensor(SERIAL_SENSOR, Radio::Serial(line)));
+    sensors.push(sensor(SERIAL_SENSOR, Radio::Serial(Box::new(line))));
     Ok(sensors)
 }
 

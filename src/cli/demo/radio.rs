@@ -25,7 +25,7 @@ const MTU: usize = 255;
 pub(super) enum Radio {
     /// Connected to the gateway's port.
     Udp(UdpSocket),
-    Serial(Line),
+    Serial(Box<Line>),
 }
 
 impl Radio {
@@ -237,7 +237,7 @@ mod tests {
     async fn a_line_goes_on_over_the_next_adapter_under_the_same_name() {
         let dir = tempfile::tempdir().unwrap();
         let (mut socket, line) = Socket::new(dir.path().join("port"));
-        let mut radio = Radio::Serial(line);
+        let mut radio = Radio::Serial(Box::new(line));
         for _ in 0..2 {
             socket.plug().await.unwrap();
             let mut gateway = fs::OpenOptions::new().read(true).write(true).open(dir.path().join("port")).unwrap();

@@ -1,11 +1,22 @@
 //! How messages lie in a byte stream. A framing is a value: octets in, frames out, silence is an input too.
 //!
 //! A noisy line costs frames, never the process: whatever comes in, the memory held is bounded by the largest
-//! frame plus one read, and every octet is either part of a frame or counted as noise.
+//! frame plus one read, and every octet is part of a frame, a delimiter, or counted as noise.
 
+mod cobs;
+mod crc;
+mod delimited;
+mod hdlc;
 mod length;
+mod slip;
+#[cfg(test)]
+mod tests;
 
+pub use cobs::Cobs;
+pub use delimited::{Code, Delimited, Step};
+pub use hdlc::Hdlc;
 pub use length::Length;
+pub use slip::Slip;
 
 use crate::time::Instant;
 
@@ -14,9 +25,13 @@ use crate::time::Instant;
 pub struct Stats {
     /// Frames yielded.
     pub frames: u64,
-    /// Octets that were not part of a frame.
+    /// Octets that were not part of a frame. Delimiters do not count.
     pub noise_bytes: u64,
-    /// Frames that the line fell silent in.
+    /// Frames with a wrong checksum.
+    pub crc_errors: u64,
+    /// Frames longer than the MTU. The `length` framing cannot tell them from noise.
+    pub oversize: u64,
+    /// Frames that the line fell silent in. Only the `length` framing minds.
     pub timeouts: u64,
 }
 
@@ -25,19 +40,46 @@ pub struct Stats {
 pub enum Framer {
     /// Bare MQTT-SN messages, told apart by their own length octets.
     Length(Length),
+    /// RFC 1055, without a checksum.
+    Slip(Delimited<Slip>),
+    /// Consistent overhead byte stuffing, with CRC-16/CCITT-FALSE.
+    Cobs(Delimited<Cobs>),
+    /// RFC 1662, with FCS-16.
+    Hdlc(Delimited<Hdlc>),
 }
 
 impl Framer {
-    /// Bare messages of at most `mtu` octets.
+    /// Bare messages of at most `mtu` octets; a forwarder's envelope is not counted.
     #[must_use]
     pub fn length(mtu: usize) -> Self {
         Self::Length(Length::new(mtu))
+    }
+
+    /// As [`Framer::length`], for `slip`.
+    #[must_use]
+    pub fn slip(mtu: usize) -> Self {
+        Self::Slip(Delimited::new(mtu))
+    }
+
+    /// As [`Framer::length`], for `cobs`.
+    #[must_use]
+    pub fn cobs(mtu: usize) -> Self {
+        Self::Cobs(Delimited::new(mtu))
+    }
+
+    /// As [`Framer::length`], for `hdlc`.
+    #[must_use]
+    pub fn hdlc(mtu: usize) -> Self {
+        Self::Hdlc(Delimited::new(mtu))
     }
 
     /// Takes what the port read. Drain [`Framer::next_frame`] afterwards.
     pub fn feed(&mut self, now: Instant, octets: &[u8]) {
         match self {
             Self::Length(framer) => framer.feed(now, octets),
+            Self::Slip(framer) => framer.feed(octets),
+            Self::Cobs(framer) => framer.feed(octets),
+            Self::Hdlc(framer) => framer.feed(octets),
         }
     }
 
@@ -45,13 +87,17 @@ impl Framer {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self {
             Self::Length(framer) => framer.handle_timeout(now),
+            Self::Slip(_) | Self::Cobs(_) | Self::Hdlc(_) => {}
         }
     }
 
-    /// The next frame: one message, in its forwarder envelope or bare.
+    /// The next frame: one message, in its forwarder envelope or bare. Only the `length` framing has looked into it.
     pub fn next_frame(&mut self) -> Option<&[u8]> {
         match self {
             Self::Length(framer) => framer.next_frame(),
+            Self::Slip(framer) => framer.next_frame(),
+            Self::Cobs(framer) => framer.next_frame(),
+            Self::Hdlc(framer) => framer.next_frame(),
         }
     }
 
@@ -60,6 +106,7 @@ impl Framer {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Length(framer) => framer.deadline(),
+            Self::Slip(_) | Self::Cobs(_) | Self::Hdlc(_) => None,
         }
     }
 
@@ -67,6 +114,9 @@ impl Framer {
     pub fn reset(&mut self) {
         match self {
             Self::Length(framer) => framer.reset(),
+            Self::Slip(framer) => framer.reset(),
+            Self::Cobs(framer) => framer.reset(),
+            Self::Hdlc(framer) => framer.reset(),
         }
     }
 
@@ -74,6 +124,9 @@ impl Framer {
     pub fn encode(&self, frame: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Length(_) => out.extend_from_slice(frame),
+            Self::Slip(_) => Slip::encode(frame, out),
+            Self::Cobs(_) => Cobs::encode(frame, out),
+            Self::Hdlc(_) => Hdlc::encode(frame, out),
         }
     }
 
@@ -82,6 +135,9 @@ impl Framer {
     pub fn stats(&self) -> Stats {
         match self {
             Self::Length(framer) => framer.stats(),
+            Self::Slip(framer) => framer.stats(),
+            Self::Cobs(framer) => framer.stats(),
+            Self::Hdlc(framer) => framer.stats(),
         }
     }
 }
