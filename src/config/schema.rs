@@ -168,6 +168,9 @@ pub enum LinkKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     Length,
+    Slip,
+    Cobs,
+    Hdlc,
 }
 
 /// `[[upstream]]`

@@ -183,7 +183,8 @@ enum Kind {
 
 fn link(s: &mut Section<'_>) -> Link {
     const KINDS: &[(&str, Kind)] = &[("udp", Kind::Udp), ("serial", Kind::Serial)];
-    const FRAMINGS: &[(&str, Framing)] = &[("length", Framing::Length)];
+    const FRAMINGS: &[(&str, Framing)] =
+        &[("length", Framing::Length), ("slip", Framing::Slip), ("cobs", Framing::Cobs), ("hdlc", Framing::Hdlc)];
     const MTU: RangeInclusive<u64> = 16..=65_535;
     let name = s.require("name", "\"radio\"", name).unwrap_or_default();
     match s.require("kind", "\"udp\"", choice(KINDS)) {

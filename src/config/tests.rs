@@ -200,12 +200,32 @@ fn one_mistake_is_one_diagnostic_with_place_and_remedy() {
         ("[[link]]\nname = \"a\"\nkind = \"usb\"\n", (3, 8), "\"udp\", \"serial\""),
         ("[[link]]\nname = \"a\"\nkind = \"udp\"\n", (1, 1), "add `bind = "),
         ("[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nbind=\"1.1.1.1:1\"\n", (5, 6), "take it out"),
-        ("[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nframing=\"slip\"\n", (5, 9), "\"length\""),
+        (
+            "[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nframing=\"ppp\"\n",
+            (5, 9),
+            "\"length\", \"slip\", \"cobs\", \"hdlc\"",
+        ),
     ];
     for (text, place, remedy) in cases {
         let (line, column, said) = only(text);
         assert_eq!(((line, column), said.contains(remedy)), (*place, true), "{text}\n{line}:{column} {said}");
     }
+}
+
+#[test]
+fn each_framing_has_its_name() {
+    let framing = |key: &str| {
+        let text = format!("[[link]]\nname = \"a\"\nkind = \"serial\"\ndevice = \"/d\"\n{key}\n");
+        match Config::parse(&text).unwrap_or_else(|e| panic!("{e}")).link.remove(0).kind {
+            LinkKind::Serial { framing, .. } => framing,
+            LinkKind::Udp { .. } => panic!("{text}"),
+        }
+    };
+    assert_eq!(framing(""), Framing::Length);
+    assert_eq!(framing("framing = \"length\""), Framing::Length);
+    assert_eq!(framing("framing = \"slip\""), Framing::Slip);
+    assert_eq!(framing("framing = \"cobs\""), Framing::Cobs);
+    assert_eq!(framing("framing = \"hdlc\""), Framing::Hdlc);
 }
 
 #[test]

@@ -59,8 +59,8 @@ impl Radio {
             mtu: link.mtu,
             line: match &link.kind {
                 LinkKind::Udp { .. } => Line::Udp,
-                LinkKind::Serial { framing: Framing::Length, .. } => {
-                    Line::Serial { framer: Framer::length(link.mtu), open: false }
+                LinkKind::Serial { framing, .. } => {
+                    Line::Serial { framer: framer(*framing, link.mtu), open: false }
                 }
             },
         });
@@ -205,6 +205,15 @@ impl Radio {
             return None;
         };
         Some(Output::Send { link: send.link, to: send.to, bytes: &self.bytes[send.bytes] })
+    }
+}
+
+fn framer(framing: Framing, mtu: usize) -> Framer {
+    match framing {
+        Framing::Length => Framer::length(mtu),
+        Framing::Slip => Framer::slip(mtu),
+        Framing::Cobs => Framer::cobs(mtu),
+        Framing::Hdlc => Framer::hdlc(mtu),
     }
 }
 

@@ -29,6 +29,25 @@ fn noise_on_a_serial_line_costs_frames_and_not_the_process() {
 }
 
 #[test]
+fn a_serial_line_speaks_the_framing_it_is_given() {
+    let octets: [(Framing, &[u8], &[u8]); 3] = [
+        (Framing::Slip, b"\xC0\x07\x04\x04\x01\0\x3Ca\xC0", b"\xC0\x03\x05\0\xC0"),
+        (Framing::Cobs, b"\x05\x07\x04\x04\x01\x05\x3Ca\x2D\xE6\0", b"\x03\x03\x05\x03\x6A\x39\0"),
+        (Framing::Hdlc, b"~\x07\x04\x04\x01\0\x3Ca\xE2\x07~", b"~\x03\x05\0\x10\x57~"),
+    ];
+    for (framing, connect, connack) in octets {
+        let mut links = links();
+        let LinkKind::Serial { framing: of_link, .. } = &mut links[usize::from(SERIAL.0)].kind else { panic!() };
+        *of_link = framing;
+        let mut world = World { gateway: Gateway::new(config(), &links), ..World::new() };
+        world.input(Input::SerialOpened { link: SERIAL });
+        world.input(Input::SerialBytes { link: SERIAL, bytes: connect });
+        assert_eq!(world.sent, [(0, connack.to_vec())], "{framing:?}");
+        assert_eq!(world.gateway.framing_stats(SERIAL).unwrap().frames, 1);
+    }
+}
+
+#[test]
 fn nothing_is_sent_to_a_port_that_is_away_and_clients_live_on() {
     let mut world = World::new();
     world.input(Input::SerialOpened { link: SERIAL });
