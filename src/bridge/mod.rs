@@ -27,7 +27,7 @@ mod upstream;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use connect::Intake;
-pub use port::{Depth, FIRST_FIXED_PKID, Input, Local, Outbound, Output, Peeked};
+pub use port::{FIRST_FIXED_PKID, Input, Local, Outbound, Output};
 pub use stats::{LinkState, Stats};
 
 use crate::bridge::context::{Context, split};

@@ -8,14 +8,14 @@ use crate::bridge::context::{Context, Lane, retained};
 use crate::bridge::end::End;
 use crate::bridge::flights::{Flight, Flights};
 use crate::bridge::link::Link;
-use crate::bridge::port::{FIRST_FIXED_PKID, Peeked};
+use crate::bridge::port::FIRST_FIXED_PKID;
 use crate::bridge::rule::Mapping;
 use crate::bridge::trial::Trial;
 use crate::config::{self, RuleRetain};
 use crate::metrics::Level;
 use crate::mqtt::publish::{Head, encode_head};
 use crate::mqtt::{MAX_PACKET, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode};
-use crate::queue::{DestId, Outcome, Refusal, Seq};
+use crate::queue::{DestId, Outcome, Peeked, Refusal, Seq};
 
 /// So many bytes may wait for the transport before the queues are left alone. Enough to keep a fast line busy
 /// between two turns, little enough that what is sent is not yet old.

@@ -1,13 +1,11 @@
 //! The bridge's border: facts and wishes, and what it asks of the queues and of the local broker. The engine answers
 //! these calls with the queue core and the broker core; tests with fakes.
 
-use std::sync::Arc;
-
 use crate::config::UpstreamId;
 use crate::metrics::Notice;
-use crate::mqtt::{ConnId, Message, MessageParts, QoS};
-use crate::queue::{DestId, Outcome, Refusal, Seq, Token};
-use crate::time::{Now, Wall};
+use crate::mqtt::{ConnId, MessageParts};
+use crate::queue::{Depth, DestId, Outcome, Peeked, Refusal, Seq, Token};
+use crate::time::Now;
 
 /// Exactly one fact about the world. `Received`, `Flushed` and `Closed` are about the connection in use: what still
 /// comes from one that [`Output::Close`] named is not passed on.
@@ -46,38 +44,8 @@ pub enum Output {
     Notice(Notice),
 }
 
-/// The oldest message of a rule that is not in flight.
-#[derive(Debug, Clone)]
-pub struct Peeked {
-    /// Its place in the order of arrival.
-    pub seq: Seq,
-    /// As granted to the rule when the message was admitted.
-    pub qos: QoS,
-    /// The RETAIN flag as the queue keeps it.
-    pub retain: bool,
-    /// For QoS 2: the packet identifier, fixed with the row and from [`FIRST_FIXED_PKID`] up. Otherwise 0.
-    ///
-    /// The rules of one upstream share its identifiers. A message whose identifier is in flight for another rule waits;
-    /// but after a crash it is not known which of the two was, so rules should be given theirs from one sequence, or
-    /// from ranges that do not overlap.
-    pub pkid: u16,
-    /// What to send.
-    pub message: Arc<Message>,
-}
-
 /// Packet identifiers of QoS 2 messages are given out by the queue and start here; those below belong to the session.
 pub const FIRST_FIXED_PKID: u16 = 0x8000;
-
-/// How full a queue is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Depth {
-    /// Messages, in flight ones too.
-    pub messages: u64,
-    /// Bytes, counted as [`Message::cost`].
-    pub bytes: u64,
-    /// When the oldest reached this gateway.
-    pub oldest: Option<Wall>,
-}
 
 /// The queues of the out-rules. A message that expired or was evicted while in flight may still be acknowledged,
 /// released or buried: nothing happens then.

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use crate::bridge::{self, Depth, Local, Outbound};
+use crate::bridge::{Local, Outbound};
 use crate::broker::Broker;
 use crate::broker::local::LocalPublish;
 use crate::config::UpstreamId;
 use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
 use crate::mqtt::{MessageParts, QoS};
-use crate::queue::{DestId, Outcome, Queues, RecordKind, Refusal, Seq, Token};
+use crate::queue::{Depth, DestId, Outcome, Peeked, Queues, RecordKind, Refusal, Seq, Token};
 use crate::time::Now;
 
 /// Whose a token is.
@@ -147,15 +147,8 @@ impl Outbound for Lines<'_, '_> {
         self.queues.borrow_mut().deactivate(now, dest);
     }
 
-    fn peek(&mut self, now: Now, dest: DestId) -> Option<bridge::Peeked> {
-        let next = self.queues.borrow_mut().peek(now, dest)?;
-        Some(bridge::Peeked {
-            seq: next.seq,
-            qos: next.qos,
-            retain: next.retain,
-            pkid: next.pkid,
-            message: next.message,
-        })
+    fn peek(&mut self, now: Now, dest: DestId) -> Option<Peeked> {
+        self.queues.borrow_mut().peek(now, dest)
     }
 
     fn take(&mut self, dest: DestId, seq: Seq) {
@@ -187,8 +180,7 @@ impl Outbound for Lines<'_, '_> {
     }
 
     fn depth(&self, dest: DestId) -> Depth {
-        let depth = self.queues.borrow().depth(dest);
-        Depth { messages: depth.messages, bytes: depth.bytes, oldest: depth.oldest }
+        self.queues.borrow().depth(dest)
     }
 }
 

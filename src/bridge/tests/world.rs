@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use crate::bridge::{Bridge, Common, Depth, Input, Intake, LinkState, Local, Outbound, Output, Peeked, Setup};
+use crate::bridge::{Bridge, Common, Input, Intake, LinkState, Local, Outbound, Output, Setup};
 use crate::config::{
     Direction, Rule, RuleQos, RuleRetain, Upstream, UpstreamId, UpstreamUrl, UpstreamVersion, WhenFull,
 };
@@ -13,7 +13,7 @@ use crate::mqtt::{
     ConnAck, ConnAckProperties, ConnId, Message, MessageParts, Packet, PubAck, PubComp, PubRec, PubRel, Publish,
     PublishProperties, QoS, ReasonCode, Version, frame,
 };
-use crate::queue::{DestId, Outcome, Refusal, Seq, Token};
+use crate::queue::{Depth, DestId, Outcome, Peeked, Refusal, Seq, Token};
 use crate::time::{Duration, Instant, Now, Wall};
 
 pub(super) const UP: UpstreamId = UpstreamId(0);
@@ -99,7 +99,9 @@ impl Queues {
         self.next = self.next.max(1);
         let seq = Seq(self.next);
         let message = Arc::new(Message::new(parts));
-        let peeked = Peeked { seq, qos: parts.qos, retain: parts.retain, pkid, message };
+        let (qos, retain) = (parts.qos, parts.retain);
+        let subscription_ids = Box::default();
+        let peeked = Peeked { seq, qos, retain, pkid, sent_before: false, message, subscription_ids };
         self.rows.entry(dest).or_default().push(Row { peeked, in_flight: false });
         seq.0
     }
