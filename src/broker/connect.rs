@@ -1,6 +1,6 @@
 //! CONNECT and CONNACK, MQTT 5.0 sections 3.1 and 3.2; the beginning and the end of sessions.
 
-use crate::broker::connection::{Flight, FlightState};
+use crate::broker::connection::{Flight, FlightState, Unacked};
 use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{NEVER, Peer, Session, Will};
 use crate::broker::target::Target;
@@ -171,6 +171,7 @@ impl Broker {
             expiry,
             subscriptions: FlatMap::default(),
             line: None,
+            unacked: Unacked::default(),
             is_stored: false,
             will: None,
             will_at: None,
@@ -197,6 +198,10 @@ impl Broker {
     /// What a resumed session has in flight goes out again, in the old order [MQTT-4.4.0-1].
     fn resume(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32) {
         let Some(dest) = self.line_of(session) else { return };
+        let left = self.session_mut(session).map(|kept| std::mem::take(&mut kept.unacked)).unwrap_or_default();
+        if let Some(conn) = self.conn_mut(id) {
+            conn.resume(left);
+        }
         let releases: Vec<u16> = queues.releases(dest).collect();
         for pkid in releases {
             if let Some(conn) = self.conn_mut(id) {

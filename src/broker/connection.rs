@@ -30,6 +30,15 @@ pub(crate) enum FlightState {
     PubComp,
 }
 
+/// What a connection leaves to the next one of its session: QoS 1 messages without PUBACK, oldest first, with the
+/// identifiers under which they go out again [MQTT-4.4.0-1]. Those of QoS 2 lie in the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Unacked {
+    flights: VecDeque<(Seq, u16)>,
+    last_pkid: u16,
+    has_skipped: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub listener: ListenerId,
@@ -55,6 +64,8 @@ pub(crate) struct Connection {
     pub aliases: BTreeMap<u16, Box<str>>,
     pub acks: Acks,
     pub inflight: VecDeque<Flight>,
+    /// What the connection before it left and was not sent again yet.
+    unacked: VecDeque<(Seq, u16)>,
     last_pkid: u16,
     /// An identifier in flight was passed over since the connection last had none in flight.
     has_skipped: bool,
@@ -79,14 +90,42 @@ impl Connection {
             aliases: BTreeMap::new(),
             acks: Acks::default(),
             inflight: VecDeque::new(),
+            unacked: VecDeque::new(),
             last_pkid: 0,
             has_skipped: false,
         }
     }
 
+    /// Goes on where the session's last connection was.
+    pub(crate) fn resume(&mut self, left: Unacked) {
+        (self.unacked, self.last_pkid, self.has_skipped) = (left.flights, left.last_pkid, left.has_skipped);
+    }
+
+    /// What the session's next connection goes on with.
+    pub(crate) fn leave(&mut self) -> Unacked {
+        let sent = self.inflight.iter().filter_map(|flight| match flight.state {
+            FlightState::PubAck(seq) => Some((seq, flight.pkid)),
+            FlightState::PubRec(_) | FlightState::PubComp => None,
+        });
+        let flights = sent.chain(std::mem::take(&mut self.unacked)).collect();
+        Unacked { flights, last_pkid: self.last_pkid, has_skipped: self.has_skipped }
+    }
+
+    /// The packet identifier of a QoS 1 message: the one it was sent with before [MQTT-4.4.0-1], or the next.
+    pub(crate) fn pkid_of(&mut self, seq: Seq) -> u16 {
+        // They go out again in order; what is missing has expired or was dropped.
+        while self.unacked.front().is_some_and(|(old, _)| *old < seq) {
+            self.unacked.pop_front();
+        }
+        match self.unacked.pop_front_if(|(old, _)| *old == seq) {
+            Some((_, pkid)) => pkid,
+            None => self.next_pkid(),
+        }
+    }
+
     /// A packet identifier for QoS 1, from the lower half: the upper half is fixed in the queue, for QoS 2.
-    pub(crate) fn next_pkid(&mut self) -> u16 {
-        if self.inflight.is_empty() {
+    fn next_pkid(&mut self) -> u16 {
+        if self.inflight.is_empty() && self.unacked.is_empty() {
             self.has_skipped = false;
         }
         loop {
@@ -94,6 +133,7 @@ impl Connection {
             // Identifiers are given out in turn and flights lie in that order: the first one to be met again is that
             // of the oldest flight. Only once one was passed over can others be met without meeting that first.
             let is_free = match self.inflight.front() {
+                _ if self.unacked.iter().any(|(_, pkid)| *pkid == self.last_pkid) => false,
                 None => true,
                 Some(oldest) if !self.has_skipped && oldest.pkid <= MAX_QOS1_PKID => oldest.pkid != self.last_pkid,
                 Some(_) => !self.inflight.iter().any(|flight| flight.pkid == self.last_pkid),

@@ -53,7 +53,7 @@ impl Broker {
         let Some(conn) = self.conn_mut(id) else { return };
         let pkid = match next.qos {
             QoS::AtMostOnce => 0,
-            QoS::AtLeastOnce => conn.next_pkid(),
+            QoS::AtLeastOnce => conn.pkid_of(next.seq),
             QoS::ExactlyOnce => next.pkid,
         };
         let head = Head {

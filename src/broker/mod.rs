@@ -33,7 +33,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use crate::broker::connection::Connection;
+use crate::broker::connection::{Connection, Unacked};
 use crate::broker::retained::Retained;
 use crate::broker::routes::Routes;
 use crate::broker::session::Session;
@@ -247,11 +247,12 @@ impl Broker {
 
     /// The connection is gone, by the peer or by the transport.
     pub fn handle_closed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
-        let Some(gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
+        let Some(mut gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         if !gone.closing {
             self.uncount(gone.listener);
         }
         if let Some(session) = gone.session {
+            self.leave(session, gone.leave());
             self.session_lost(now, queues, session, true);
         }
     }
@@ -319,12 +320,21 @@ impl Broker {
             return;
         }
         let session = conn.session.take();
+        let left = conn.leave();
         if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version) {
             conn.outbox.put_with(|out| Packet::Disconnect(Disconnect::new(reason)).encode(Version::V5, out));
         }
         self.close(id);
         if let Some(session) = session {
+            self.leave(session, left);
             self.session_lost(now, queues, session, will);
+        }
+    }
+
+    /// Keeps what a connection leaves to the session's next one.
+    fn leave(&mut self, session: u32, left: Unacked) {
+        if let Some(kept) = self.session_mut(session) {
+            kept.unacked = left;
         }
     }
 

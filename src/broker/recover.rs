@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::broker::connect::split_share;
+use crate::broker::connection::Unacked;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{Peer, Record, Session, line_name};
 use crate::broker::target::Target;
@@ -48,6 +49,7 @@ impl Broker {
             expiry: record.expiry,
             subscriptions: FlatMap::default(),
             line: None,
+            unacked: Unacked::default(),
             is_stored: true,
             will: record.will.map(Box::new),
             will_at: None,

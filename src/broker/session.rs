@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::broker::connection::Unacked;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::Options;
 use crate::mqtt::{ConnId, QoS};
@@ -55,6 +56,8 @@ pub(crate) struct Session {
     pub subscriptions: FlatMap<Box<str>, Options>,
     /// Made when the first message needs it.
     pub line: Option<DestId>,
+    /// What its last connection left. After a restart this is not known, and QoS 1 messages get new identifiers.
+    pub unacked: Unacked,
     /// It has a record in the store.
     pub is_stored: bool,
     /// Boxed, because most have none.

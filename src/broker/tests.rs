@@ -297,6 +297,43 @@ fn qos_2_to_the_client_goes_on_where_it_was_after_a_reconnect() {
 }
 
 #[test]
+fn qos_1_to_the_client_goes_out_again_with_its_old_identifiers() {
+    let mut bench = Bench::new();
+    bench.connect(0, &hello(V5, "sub"));
+    bench.subscribe(0, V5, "a", qos(QoS::AtLeastOnce), None);
+    bench.connect(1, &hello(V5, "pub"));
+    for (pkid, payload) in [(1, "one"), (2, "two"), (3, "three"), (4, "four")] {
+        bench.publish(1, V5, &message("a", payload, QoS::AtLeastOnce, pkid));
+    }
+    let acknowledge = |bench: &mut Bench, conn: u32, pkid: u16| {
+        bench.send(conn, &Packet::PubAck(PubAck::new(pkid, ReasonCode::Success)), V5);
+    };
+    // Acknowledged out of order: what is left keeps its identifiers, over two more connections [MQTT-4.4.0-1].
+    acknowledge(&mut bench, 0, 1);
+    acknowledge(&mut bench, 0, 3);
+    bench.lose(0);
+    let narrow = ConnectProperties { receive_maximum: Some(1), ..hello(V5, "sub").properties };
+    let back = bench.connect(2, &Connect { properties: narrow, ..hello(V5, "sub") });
+    assert_eq!(back, ["connack Success present true", "a=two qos 1 dup"]);
+    acknowledge(&mut bench, 2, 2);
+    assert_eq!(bench.sent(2, V5), ["a=four qos 1 dup"]);
+    // Taken over this time, and a new message comes after the old one.
+    assert_eq!(bench.connect(3, &hello(V5, "sub")), ["connack Success present true", "a=four qos 1 dup"]);
+    bench.publish(1, V5, &message("a", "five", QoS::AtLeastOnce, 5));
+    assert_eq!(bench.sent(3, V5), ["a=five qos 1"]);
+    for unknown in [1, 2, 3] {
+        acknowledge(&mut bench, 3, unknown);
+    }
+    bench.lose(3);
+    let back = bench.connect(4, &hello(V5, "sub"));
+    assert_eq!(back[1..], ["a=four qos 1 dup", "a=five qos 1 dup"]);
+    acknowledge(&mut bench, 4, 4);
+    acknowledge(&mut bench, 4, 5);
+    bench.lose(4);
+    assert_eq!(bench.connect(5, &hello(V5, "sub")), ["connack Success present true"]);
+}
+
+#[test]
 fn takeover_tells_the_old_client_and_keeps_the_session() {
     let mut bench = Bench::new();
     bench.connect(0, &hello(V5, "same"));
