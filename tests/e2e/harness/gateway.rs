@@ -53,6 +53,12 @@ impl Gateway {
         Self { dir, config, process: None, port }
     }
 
+    /// Adds tables to its configuration, for the next start.
+    pub(crate) fn add(&self, tables: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, format!("{text}{tables}\n")).unwrap();
+    }
+
     /// Starts on the same state and waits until it is ready. Returns how long that took.
     #[track_caller]
     pub(crate) fn start_again(&mut self) -> Duration {
