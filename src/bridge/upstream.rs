@@ -14,8 +14,8 @@ use crate::bridge::{Common, Setup, oversize};
 use crate::config::{self, UpstreamVersion};
 use crate::metrics::Level;
 use crate::mqtt::{
-    ConnAck, ConnId, DecodeError, Disconnect, Frame, Outbox, Packet, PacketType, Publish, ReasonCode, Version,
-    frame,
+    ConnAck, ConnId, DecodeError, Disconnect, Frame, Outbox, Packet, PacketType, PubAck, PubRec, Publish,
+    ReasonCode, Version, frame,
 };
 use crate::queue::{Refusal, Token};
 use crate::time::{Duration, Instant};
@@ -286,12 +286,22 @@ impl Upstream {
                 _ => Err(End::Broke(ReasonCode::ProtocolError, "the first packet is not CONNACK [MQTT-3.2.0-1]")),
             };
         };
-        if frame.packet_type() == Some(PacketType::Publish) {
-            return self.incoming.on_publish(ctx, link, &Publish::decode(self.version, frame)?);
+        let version = self.version;
+        match frame.packet_type() {
+            Some(PacketType::Publish) => {
+                return self.incoming.on_publish(ctx, link, &Publish::decode(version, frame)?);
+            }
+            // To insist on the right reason would not help: the message would be refused on each new link.
+            Some(PacketType::PubAck) => {
+                self.outgoing.on_puback(ctx, link, &PubAck::decode_from_server(version, frame)?);
+                return Ok(());
+            }
+            Some(PacketType::PubRec) => {
+                return self.outgoing.on_pubrec(ctx, link, &PubRec::decode_from_server(version, frame)?);
+            }
+            _ => {}
         }
-        match Packet::decode(self.version, frame)? {
-            Packet::PubAck(ack) => self.outgoing.on_puback(ctx, link, &ack),
-            Packet::PubRec(ack) => self.outgoing.on_pubrec(ctx, link, &ack)?,
+        match Packet::decode(version, frame)? {
             Packet::PubComp(ack) => self.outgoing.on_pubcomp(ctx, link, &ack),
             Packet::PubRel(release) => self.incoming.on_pubrel(ctx, link, &release)?,
             Packet::SubAck(ack) => self.incoming.on_suback(ctx, link, &mut self.outgoing.flights, &ack)?,

@@ -212,6 +212,20 @@ fn a_refused_message_goes_to_the_dead_letters_with_the_reason() {
     assert_eq!(world.bridge.stats(UP).unwrap().state, LinkState::Up);
 }
 
+/// mosquitto 2.0 does this with what is over its `message_size_limit`. It is no reason to give up the link: the next
+/// one would end the same way.
+#[test]
+fn a_refusal_with_the_reason_of_another_packet_is_a_refusal() {
+    let mut world = up();
+    world.queue(1, 1, "a");
+    world.queue(1, 2, "b");
+    world.puback(1, ReasonCode::PacketTooLarge);
+    world.send(&Packet::PubRec(PubRec::new(0x8001, ReasonCode::PacketTooLarge)));
+    let refused = |seq| (seq, "upstream refused it: Packet too large (0x95)".to_owned());
+    assert_eq!(world.queues.dead, [refused(1), refused(2)]);
+    assert_eq!(world.bridge.stats(UP).unwrap().state, LinkState::Up);
+}
+
 #[test]
 fn quota_exceeded_pauses_and_sends_again_in_order() {
     let mut world = up();

@@ -12,6 +12,15 @@ properties! {
     }
 }
 
+/// Whose packets these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Only what the standard allows.
+    Strict,
+    /// A refusal may have the reason of another packet.
+    Lenient,
+}
+
 /// Reads a reason code that a packet of this type may carry.
 pub(super) fn reason(kind: PacketType, code: u8) -> Result<ReasonCode, DecodeError> {
     let reason = ReasonCode::from_u8(code).ok_or(DecodeError::malformed("reason code is unknown (section 2.4)"))?;
@@ -48,7 +57,20 @@ macro_rules! acknowledgement {
             /// If the frame is not exactly what the standard allows.
             pub fn decode(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
                 frame.check_flags(version, PacketType::$name)?;
-                let (pkid, reason, properties) = decode(version, PacketType::$name, frame.body)?;
+                let (pkid, reason, properties) =
+                    decode(version, PacketType::$name, Reading::Strict, frame.body)?;
+                Ok(Self { pkid, reason, properties })
+            }
+
+            /// Decodes what a server answers, who may refuse with a reason that the standard gives to other packets
+            /// only: mosquitto 2.0 says "Packet too large" here when a message is over its `message_size_limit`.
+            ///
+            /// # Errors
+            /// If anything else is not what the standard allows.
+            pub fn decode_from_server(version: Version, frame: &Frame<'a>) -> Result<Self, DecodeError> {
+                frame.check_flags(version, PacketType::$name)?;
+                let (pkid, reason, properties) =
+                    decode(version, PacketType::$name, Reading::Lenient, frame.body)?;
                 Ok(Self { pkid, reason, properties })
             }
 
@@ -81,13 +103,18 @@ acknowledgement! {
 fn decode(
     version: Version,
     kind: PacketType,
+    reading: Reading,
     body: &[u8],
 ) -> Result<(u16, ReasonCode, ReasonProperties<'_>), DecodeError> {
     let mut body = Reader::new(body);
     let pkid = body.pkid()?;
     let mut found = (pkid, ReasonCode::Success, ReasonProperties::default());
     if version == Version::V5 && !body.is_empty() {
-        found.1 = reason(kind, body.u8()?)?;
+        let code = body.u8()?;
+        found.1 = match ReasonCode::from_u8(code) {
+            Some(refusal) if reading == Reading::Lenient && refusal.is_error() => refusal,
+            _ => reason(kind, code)?,
+        };
         if !body.is_empty() {
             found.2 = ReasonProperties::decode(&mut body)?;
         }
@@ -136,6 +163,19 @@ mod tests {
         let ack = PubAck { pkid: 0x1234, reason: QuotaExceeded, properties };
         let bytes = b"\x40\x10\x12\x34\x97\x0C\x1F\0\x02no\x26\0\x01a\0\x01b";
         assert_packet(V5, bytes, Packet::PubAck(ack));
+    }
+
+    #[test]
+    fn a_server_may_refuse_with_the_reason_of_another_packet() {
+        let bytes = b"\x40\x03\0\x01\x95";
+        let frame = crate::mqtt::frame(bytes, 100).unwrap().unwrap();
+        assert!(PubAck::decode(V5, &frame).is_err());
+        assert_eq!(PubAck::decode_from_server(V5, &frame), Ok(PubAck::new(1, PacketTooLarge)));
+        for code in [0x01, 0x18, 0xFF] {
+            let bytes = [0x40, 3, 0, 1, code];
+            let frame = crate::mqtt::frame(&bytes, 100).unwrap().unwrap();
+            assert!(PubAck::decode_from_server(V5, &frame).is_err(), "no refusal, or no reason at all");
+        }
     }
 
     #[test]
