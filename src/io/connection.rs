@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::engine::Input;
 use crate::io::Driver;
 use crate::io::driver::{Core, READ_BUFFER_BYTES};
+use crate::io::tls;
 use crate::mqtt::{ConnId, Outbox};
 use crate::time::{Duration, Now};
 
@@ -117,7 +118,7 @@ impl<S: Stream, H> Connection<S, H> {
         match end {
             None => Turn::Wait,
             Some(Ok(())) => Turn::Gone(None),
-            Some(Err(error)) => Turn::Gone(Some(error.to_string())),
+            Some(Err(error)) => Turn::Gone(Some(tls::explain(&error))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! TLS from files: rustls with *ring*, TLS 1.2 and 1.3. Errors name the file and what is wrong with it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig};
 
 use crate::config;
 
@@ -166,6 +167,49 @@ fn pair_error(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
     }
 }
 
+/// What ended a connection, in words, with a remedy where there is one.
+pub(super) fn explain(error: &io::Error) -> String {
+    let words = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(fault)) => explain_fault(fault),
+        Some(rustls::Error::AlertReceived(alert)) => explain_alert(*alert),
+        _ => None,
+    };
+    words.map_or_else(|| error.to_string(), |words| format!("{words} ({error})"))
+}
+
+/// Why we do not trust a certificate.
+fn explain_fault(fault: &CertificateError) -> Option<&'static str> {
+    Some(match fault {
+        CertificateError::UnknownIssuer => "no CA that we trust signed its certificate: set tls.ca",
+        CertificateError::BadSignature => {
+            "its certificate names a CA that we trust, but another key signed it: is tls.ca out of date?"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name: set tls.server_name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: is our clock right?"
+        }
+        _ => return None,
+    })
+}
+
+/// Why we are not trusted.
+fn explain_alert(alert: AlertDescription) -> Option<&'static str> {
+    Some(match alert {
+        AlertDescription::CertificateRequired => "the peer wants a certificate of us: set tls.cert and tls.key",
+        AlertDescription::UnknownCA => "the peer does not know the CA that signed our certificate",
+        AlertDescription::CertificateExpired => "the peer says that our certificate has expired",
+        AlertDescription::CertificateRevoked => "the peer says that our certificate is revoked",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::DecryptError => "the peer does not accept our certificate",
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair};
@@ -222,6 +266,30 @@ mod tests {
         ] {
             assert!(error.starts_with(&file.display().to_string()) && error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn what_ends_a_connection_is_said_in_words() {
+        for (error, words) in [
+            (
+                rustls::Error::InvalidCertificate(CertificateError::BadSignature),
+                "its certificate names a CA that we trust, but another key signed it: is tls.ca out of date? \
+                 (invalid peer certificate: BadSignature)",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::CertificateRequired),
+                "the peer wants a certificate of us: set tls.cert and tls.key \
+                 (received fatal alert: CertificateRequired)",
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::UnknownCA),
+                "the peer does not know the CA that signed our certificate (received fatal alert: UnknownCA)",
+            ),
+            (rustls::Error::DecryptError, "cannot decrypt peer's message"),
+        ] {
+            assert_eq!(explain(&io::Error::new(io::ErrorKind::InvalidData, error)), words);
+        }
+        assert_eq!(explain(&io::Error::other("cable")), "cable");
     }
 
     #[test]

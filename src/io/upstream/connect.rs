@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpSocket, TcpStream};
@@ -11,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::io::tls;
 use crate::io::upstream::Target;
 use crate::io::upstream::resolve::Resolver;
 use crate::time::Duration;
@@ -84,23 +84,5 @@ async fn handshake(
 ) -> Result<TlsStream<TcpStream>, String> {
     let connected =
         connector.connect_with(name.clone(), stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES))).await;
-    connected.map_err(|error| format!("TLS with {}: {}", name.to_str(), explain(&error)))
-}
-
-/// A failed handshake in words, with a remedy where there is one.
-fn explain(error: &io::Error) -> String {
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(fault)) = cause else { return error.to_string() };
-    let words = match fault {
-        CertificateError::UnknownIssuer => "no CA that we trust signed its certificate: set tls.ca",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "its certificate is for another name: set tls.server_name"
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "its certificate is not valid yet: is our clock right?"
-        }
-        _ => return error.to_string(),
-    };
-    format!("{words} ({error})")
+    connected.map_err(|error| format!("TLS with {}: {}", name.to_str(), tls::explain(&error)))
 }
