@@ -71,7 +71,7 @@ impl Gateway {
     }
 
     /// The `run` command without its arguments.
-    #[allow(clippy::unused_self)] // reads better at the call
+    #[expect(clippy::unused_self, reason = "reads better at the call")]
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("run").env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").env("RUST_BACKTRACE", "1");
