@@ -7,5 +7,6 @@ mod delivery;
 mod endurance;
 mod flood;
 mod lifecycle;
+mod paho;
 mod sessions;
 mod strictness;

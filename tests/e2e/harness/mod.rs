@@ -6,6 +6,7 @@ pub(crate) mod certs;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod mosquitto;
+pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod tools;

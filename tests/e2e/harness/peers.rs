@@ -1,0 +1,59 @@
+//! Client libraries of other languages, which `tests/run` installs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::gateway::Gateway;
+use crate::harness::process::Process;
+
+/// Where `tests/run` installs them.
+fn installed() -> PathBuf {
+    // Cargo's directory for tests lies in the target directory.
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers")
+}
+
+/// A Python that has paho-mqtt.
+#[track_caller]
+fn python() -> Command {
+    let own = installed().join("venv/bin/python3");
+    let python = if own.exists() { own } else { "python3".into() };
+    check(Command::new(&python).args(["-c", "import paho.mqtt"]), "paho-mqtt for Python");
+    Command::new(python)
+}
+
+/// A Node that finds MQTT.js.
+#[track_caller]
+fn node() -> Command {
+    let own = installed().join("node_modules");
+    let node = || {
+        let mut node = Command::new("node");
+        if own.join("mqtt").exists() {
+            node.env("NODE_PATH", &own);
+        }
+        node
+    };
+    check(node().args(["-e", "require('mqtt')"]), "MQTT.js");
+    node()
+}
+
+#[track_caller]
+fn check(probe: &mut Command, what: &str) {
+    let found = probe.output().is_ok_and(|output| output.status.success());
+    assert!(found, "{what} is not installed here: tests/run installs it");
+}
+
+/// Runs a script of `tests/e2e/clients/` to its good end, and restarts the gateway the hard way when it asks.
+#[track_caller]
+pub(crate) fn run(script: &str, restarts: &[&str]) {
+    let mut command = if script.ends_with(".py") { python() } else { node() };
+    let mut gateway = Gateway::start("");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients").join(script);
+    let mut process = Process::start(script, command.arg(path).arg(gateway.port().to_string()));
+    for version in restarts {
+        process.says(&format!("restart {version}"));
+        gateway.kill_and_restart();
+        process.tell("go");
+    }
+    let status = process.wait();
+    assert!(status.success(), "{script} ended with {status}:\n{}", process.text());
+}
