@@ -7,6 +7,7 @@ mod delivery;
 mod endurance;
 mod flood;
 mod lifecycle;
+mod mqttjs;
 mod paho;
 mod sessions;
 mod strictness;
