@@ -9,5 +9,6 @@ mod flood;
 mod lifecycle;
 mod mqttjs;
 mod paho;
+mod rumqttc_clients;
 mod sessions;
 mod strictness;
