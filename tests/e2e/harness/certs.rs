@@ -16,7 +16,8 @@ impl Certs {
     pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Test CA");
+        // No two have the same name: a certificate shall be seen to be another's.
+        params.distinguished_name.push(DnType::CommonName, format!("Test CA {}", fastrand::u32(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();

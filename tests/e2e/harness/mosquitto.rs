@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::harness::certs::Certs;
-use crate::harness::client::Client;
+use crate::harness::client::{Client, v5};
 use crate::harness::free_port;
 use crate::harness::process::Process;
 
@@ -31,11 +31,14 @@ impl Mosquitto {
         Self::start_with(Some(certs), "")
     }
 
+    /// Starts with these lines more in its configuration. It logs everything, unless they say what to log; the notices
+    /// must be among it.
     pub(crate) fn start_with(certs: Option<&Certs>, more: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let (port, tls_port) = (free_port(), free_port());
+        let log_types = if more.contains("log_type ") { "" } else { "log_type all" };
         let mut text = format!(
-            "user root\nallow_anonymous true\nlog_dest stdout\nmax_queued_messages 0\n\
+            "user root\nallow_anonymous true\nlog_dest stderr\n{log_types}\nmax_queued_messages 0\n\
              max_inflight_messages 0\npersistence true\npersistence_location {}/\n{more}\nlistener {port} 127.0.0.1\n",
             dir.path().display()
         );
@@ -59,10 +62,12 @@ impl Mosquitto {
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let mut command = Command::new("mosquitto");
-        command.env("PATH", search_path()).arg("-v").arg("-c").arg(self.dir.path().join("mosquitto.conf"));
+        command.env("PATH", search_path()).arg("-c").arg(self.dir.path().join("mosquitto.conf"));
         let mut process = Process::start("mosquitto", &mut command);
         process.says(" running");
         self.process = Some(process);
+        // It says so a moment too soon: a signal now would be forgotten.
+        self.client(&v5("probe")).disconnect();
     }
 
     /// Stops it in order: it saves what it has.
@@ -80,6 +85,11 @@ impl Mosquitto {
 
     pub(crate) fn tls_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.tls_port))
+    }
+
+    /// What it logged since it was started.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().map(Process::text).unwrap_or_default()
     }
 
     #[track_caller]
