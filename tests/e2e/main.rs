@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod bridge;
 mod command_line_clients;
 mod delivery;
 mod endurance;
