@@ -1,6 +1,7 @@
 //! The bridge, with a real mosquitto as the cloud.
 
 mod cloud;
+mod faults;
 mod trust;
 
 use std::net::SocketAddr;
