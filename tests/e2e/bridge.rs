@@ -2,6 +2,7 @@
 
 mod cloud;
 mod faults;
+mod ledger;
 mod trust;
 
 use std::net::SocketAddr;
