@@ -26,6 +26,9 @@ const KILLS: u32 = 20;
 /// All of it takes no longer.
 const LIMIT: Duration = Duration::from_secs(220);
 
+/// What did not arrive by then, though all was acknowledged, is lost.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// What all threads look at.
 struct World {
     messages: u32,
@@ -164,7 +167,7 @@ impl Arrived {
     }
 }
 
-/// Receives until each number arrived, resuming its session when the cloud was away.
+/// Receives until each number arrived, or nothing comes any more, resuming its session when the cloud was away.
 fn receive(world: &World) -> Arrived {
     let share = world.messages / PUBLISHERS;
     let mut arrived = Arrived {
@@ -174,7 +177,11 @@ fn receive(world: &World) -> Arrived {
     };
     // The number that comes next, by publisher and topic.
     let mut next = vec![(0..TOPICS).collect::<Vec<_>>(); PUBLISHERS as usize];
+    let mut heard = Instant::now();
     while world.delivered.load(Ordering::Relaxed) < world.messages {
+        if world.acknowledged.load(Ordering::Relaxed) == world.messages && heard.elapsed() > SILENCE {
+            break;
+        }
         let Some(mut client) = Client::try_connect(world.cloud, &v5_persistent("receiver")) else {
             world.pause(5);
             continue;
@@ -185,6 +192,7 @@ fn receive(world: &World) -> Arrived {
             world.check_time();
             let Ok(Some(received)) = client.try_receive() else { break };
             let Packet::Publish(publish) = received.packet() else { break };
+            heard = Instant::now();
             let mut levels = publish.topic.split('/').skip(1).map(|level| level.parse::<usize>().unwrap());
             let (publisher, topic) = (levels.next().unwrap(), levels.next().unwrap());
             let number: u32 = std::str::from_utf8(publish.payload).unwrap().trim_end().parse().unwrap();
