@@ -3,8 +3,7 @@
 //! Timers run on [`Instant`], which is monotonic; [`Wall`] is only ever stamped on a message or compared with such
 //! a stamp, because the wall clock of a box without a battery jumps.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::ops::{Add, Sub};
 pub use std::time::Duration;
 
@@ -84,30 +83,36 @@ pub struct Now {
     pub wall: Wall,
 }
 
-/// Deadlines by key, lazily checked: a key that lives longer than first thought is simply set again when it fires.
+/// Deadlines by key. What is set and no longer wanted is cancelled, so that no more of them lie here than things that
+/// wait: a deadline may be a month away.
 ///
 /// The owner decides whether a popped key is still due, so extending a deadline on each packet costs nothing here.
 #[derive(Debug)]
 pub struct Timers<K> {
-    heap: BinaryHeap<Reverse<(Instant, K)>>,
+    waiting: BTreeSet<(Instant, K)>,
 }
 
 impl<K: Ord> Default for Timers<K> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new() }
+        Self { waiting: BTreeSet::new() }
     }
 }
 
 impl<K: Ord> Timers<K> {
     /// Asks for `key` to be popped at `at`.
     pub fn set(&mut self, at: Instant, key: K) {
-        self.heap.push(Reverse((at, key)));
+        self.waiting.insert((at, key));
+    }
+
+    /// Takes back what was asked for, if it was not popped yet.
+    pub fn cancel(&mut self, at: Instant, key: K) {
+        self.waiting.remove(&(at, key));
     }
 
     /// The next key whose time has come.
     pub fn pop_due(&mut self, now: Instant) -> Option<K> {
-        if self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            return self.heap.pop().map(|Reverse((_, key))| key);
+        if self.waiting.first().is_some_and(|(at, _)| *at <= now) {
+            return self.waiting.pop_first().map(|(_, key)| key);
         }
         None
     }
@@ -115,19 +120,19 @@ impl<K: Ord> Timers<K> {
     /// When the next key is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.waiting.first().map(|(at, _)| *at)
     }
 
-    /// How many deadlines are waiting, stale ones too.
+    /// How many deadlines are waiting.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.waiting.len()
     }
 
     /// Whether no deadline is waiting.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.waiting.is_empty()
     }
 }
 
@@ -154,6 +159,15 @@ mod tests {
         assert_eq!(timers.pop_due(Instant::from_micros(30)), Some("a"));
         assert_eq!(timers.pop_due(Instant::from_micros(30)), Some("b"));
         assert_eq!(timers.pop_due(Instant::from_micros(30)), None);
+    }
+
+    #[test]
+    fn a_cancelled_timer_leaves_nothing_behind() {
+        let mut timers = Timers::default();
+        timers.set(Instant::from_micros(10), "a");
+        timers.cancel(Instant::from_micros(10), "a");
+        assert!(timers.is_empty());
+        assert_eq!(timers.deadline(), None);
     }
 
     #[test]

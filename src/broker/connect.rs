@@ -118,10 +118,8 @@ impl Broker {
         conn.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         // The client is given half as much again [MQTT-3.1.2-22].
         conn.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
-        if let Some(silence) = conn.silence {
-            let epoch = conn.epoch;
-            self.timers.set(now.at + silence, Timer::Silence(id, epoch));
-        }
+        let due_at = conn.silence.map(|silence| now.at + silence);
+        self.watch_silence(id, due_at);
     }
 
     fn send_connack(&mut self, id: ConnId, version: Version, present: bool, granted: &Granted) {
@@ -159,6 +157,7 @@ impl Broker {
                     (kept.peer, kept.expiry) = (peer, expiry);
                     (kept.will_at, kept.ends_at, kept.disconnected_at) = (None, None, None);
                 }
+                self.watch_session(session);
                 return (session, true);
             }
             self.end_session(now, queues, session);
@@ -177,6 +176,7 @@ impl Broker {
             will_at: None,
             disconnected_at: None,
             ends_at: None,
+            timer_at: None,
         };
         let session = u32::try_from(self.sessions.insert(new)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), session);
@@ -235,13 +235,10 @@ impl Broker {
         lost.disconnected_at = Some(now.wall);
         lost.ends_at = lost.lifetime().map(|life| now.at + life);
         lost.will_at = delay.map(|delay| now.at + delay);
-        let (generation, due) = (lost.generation, crate::time::earliest(lost.ends_at, lost.will_at));
         if delay == Some(Duration::ZERO) {
             self.publish_will(now, queues, session);
         }
-        if let Some(at) = due {
-            self.timers.set(at, Timer::Session(session, generation));
-        }
+        self.watch_session(session);
         self.save(now, queues, session, None);
     }
 
@@ -250,6 +247,9 @@ impl Broker {
         self.publish_will(now, queues, session);
         let Some(ended) = self.sessions.try_remove(session as usize) else { return };
         self.by_client.remove(&ended.client_id);
+        if let Some(at) = ended.timer_at {
+            self.timers.cancel(at, Timer::Session(session, ended.generation));
+        }
         for filter in ended.subscriptions.keys() {
             let (group, filter) = split_share(filter);
             self.tree.remove(filter, group, Target::Session(session));

@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     pub flush_queued: bool,
     pub closing: bool,
     pub last_received: Instant,
+    /// When its silence is looked at.
+    pub timer_at: Option<Instant>,
     /// One and a half times the keep-alive.
     pub silence: Option<Duration>,
     /// The client's Receive Maximum, within our own limit.
@@ -84,6 +86,7 @@ impl Connection {
             flush_queued: false,
             closing: false,
             last_received: now,
+            timer_at: None,
             silence: None,
             window: 1,
             max_packet: u32::MAX,

@@ -7,7 +7,7 @@ use crate::broker::{Broker, RETAINED_SWEEP, Timer};
 use crate::metrics::Level;
 use crate::mqtt::{ConnId, QoS, ReasonCode};
 use crate::queue::Queues;
-use crate::time::{Now, earliest};
+use crate::time::{Instant, Now, earliest};
 
 impl Broker {
     /// Time passed.
@@ -27,6 +27,31 @@ impl Broker {
         }
     }
 
+    /// Has the connection's silence looked at then, or no more, and forgets what was asked for before.
+    pub(crate) fn watch_silence(&mut self, id: ConnId, at: Option<Instant>) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        let (epoch, before) = (conn.epoch, std::mem::replace(&mut conn.timer_at, at));
+        if let Some(before) = before {
+            self.timers.cancel(before, Timer::Silence(id, epoch));
+        }
+        if let Some(at) = at {
+            self.timers.set(at, Timer::Silence(id, epoch));
+        }
+    }
+
+    /// Has the session looked at when its will or its end is due, and forgets what was asked for before.
+    pub(crate) fn watch_session(&mut self, session: u32) {
+        let Some(kept) = self.session_mut(session) else { return };
+        let at = earliest(kept.will_at, kept.ends_at);
+        let (generation, before) = (kept.generation, std::mem::replace(&mut kept.timer_at, at));
+        if let Some(before) = before {
+            self.timers.cancel(before, Timer::Session(session, generation));
+        }
+        if let Some(at) = at {
+            self.timers.set(at, Timer::Session(session, generation));
+        }
+    }
+
     /// A connection that said nothing for one and a half keep-alives is dead [MQTT-3.1.2-22]; one that did not even
     /// say CONNECT never lived.
     fn check_silence(&mut self, now: Now, queues: &mut Queues, id: ConnId, epoch: u16) {
@@ -39,7 +64,7 @@ impl Broker {
         };
         let due_at = conn.last_received + allowed;
         if due_at > now.at {
-            self.timers.set(due_at, Timer::Silence(id, epoch));
+            self.watch_silence(id, Some(due_at));
             return;
         }
         self.stats.silent += 1;
@@ -63,10 +88,7 @@ impl Broker {
             self.publish_will(now, queues, session);
             self.save(now, queues, session, None);
         }
-        let still = self.sessions.get(session as usize).and_then(|kept| earliest(kept.will_at, kept.ends_at));
-        if let Some(at) = still {
-            self.timers.set(at, Timer::Session(session, generation));
-        }
+        self.watch_session(session);
     }
 
     /// Publishes the will of a session whose client is gone, if one is still waiting.

@@ -242,11 +242,12 @@ impl Broker {
             self.close(conn);
             return;
         }
-        self.timers.set(now.at + self.limits.connect_timeout, Timer::Silence(conn, self.epoch));
+        self.watch_silence(conn, Some(now.at + self.limits.connect_timeout));
     }
 
     /// The connection is gone, by the peer or by the transport.
     pub fn handle_closed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
+        self.watch_silence(conn, None);
         let Some(mut gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         if !gone.closing {
             self.uncount(gone.listener);
@@ -344,6 +345,7 @@ impl Broker {
             conn.closing = true;
             let listener = conn.listener;
             self.uncount(listener);
+            self.watch_silence(id, None);
             self.outputs.push_back(Output::Close(id));
         }
     }

@@ -7,10 +7,10 @@ use crate::broker::connection::Unacked;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{Peer, Record, Session, line_name};
 use crate::broker::target::Target;
-use crate::broker::{Broker, Output, Timer};
+use crate::broker::{Broker, Output};
 use crate::metrics::{Level, Notice};
 use crate::queue::{Queues, RecordKind, Recovered};
-use crate::time::{Duration, Now, Wall, earliest};
+use crate::time::{Duration, Now, Wall};
 
 impl Broker {
     /// Takes over what the store found. Clients that were connected when the gateway stopped are taken as lost just
@@ -55,6 +55,7 @@ impl Broker {
             will_at: None,
             disconnected_at: Some(away_since),
             ends_at: None,
+            timer_at: None,
         };
         // A clock that jumped makes a session live longer, never shorter than since this start.
         session.ends_at = session.lifetime().map(|life| now.at + life.saturating_sub(now.wall - away_since));
@@ -62,8 +63,6 @@ impl Broker {
             let delay = Duration::from_secs(u64::from(will.delay));
             now.at + if was_connected { delay } else { delay.saturating_sub(now.wall - away_since) }
         });
-        let due = earliest(session.will_at, session.ends_at);
-        let generation = session.generation;
         let slot = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), slot);
         for stored in record.subscriptions {
@@ -76,9 +75,7 @@ impl Broker {
         if queues.is_known(&line_name(client_id)) {
             self.line(queues, now, slot);
         }
-        if let Some(at) = due {
-            self.timers.set(at, Timer::Session(slot, generation));
-        }
+        self.watch_session(slot);
         if was_connected {
             // From now on it counts as disconnected.
             self.save(now, queues, slot, None);

@@ -67,6 +67,8 @@ pub(crate) struct Session {
     pub disconnected_at: Option<Wall>,
     /// When it ends, once its client is gone.
     pub ends_at: Option<Instant>,
+    /// When its will and its end are looked at.
+    pub timer_at: Option<Instant>,
 }
 
 impl Session {

@@ -621,3 +621,21 @@ fn sessions_and_their_subscriptions_are_there_after_a_restart() {
     bench.settle();
     assert_eq!(bench.sent(1, V5), ["puback 1 Success"], "its client came back in time: no will");
 }
+
+#[test]
+fn clients_that_come_and_go_leave_no_timers_behind() {
+    let mut bench = Bench::new();
+    let before = bench.broker.timers.len();
+    for _ in 0..50 {
+        bench.connect(0, &Connect { keep_alive: 60_000, ..hello(V5, "c") });
+        bench.lose(0);
+        bench.connect(1, &Connect { keep_alive: 60_000, ..with_will("d", 1000) });
+        bench.send(1, &Packet::Disconnect(Disconnect::new(ReasonCode::Success)), V5);
+        bench.lose(1);
+    }
+    assert!(
+        bench.broker.timers.len() <= before + 2,
+        "one for each of the two sessions, not {}",
+        bench.broker.timers.len()
+    );
+}

@@ -314,7 +314,9 @@ impl Gateway {
         let client = &mut self.clients[slot];
         let Some(at) = client.deadline(self.config.idle_timeout) else { return };
         if client.timer_at.is_none_or(|set| at < set) {
-            client.timer_at = Some(at);
+            if let Some(before) = client.timer_at.replace(at) {
+                self.timers.cancel(before, (slot, before));
+            }
             self.timers.set(at, (slot, at));
         }
     }
