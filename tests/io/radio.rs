@@ -76,7 +76,7 @@ fn a_serial_line_is_served_past_noise_and_is_opened_again_after_it_vanished() {
 
         drop(sensor);
         std::fs::remove_file(&device).unwrap();
-        log::wait_for_line(&["serial port lost", "link 0"]);
+        log::wait_for_line(&["serial port lost", "link-0"]);
         subscriber.ping();
     }
 }
