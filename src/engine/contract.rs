@@ -11,7 +11,8 @@ use crate::queue::{Batch, Read, Reply};
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A client connected and, where the listener asks for it, finished its TLS or WebSocket handshake.
-    Accepted { conn: ConnId, listener: ListenerId, peer: Option<SocketAddr> },
+    /// `certificate` is the client's own, in DER, checked by the handshake against the listener's CA and CRL.
+    Accepted { conn: ConnId, listener: ListenerId, peer: Option<SocketAddr>, certificate: Option<&'a [u8]> },
     /// Bytes came. The engine decodes in place and keeps only an unfinished packet.
     Received { conn: ConnId, bytes: &'a [u8] },
     /// The shell wrote all that the outbox held.

@@ -56,7 +56,7 @@ impl Engine {
     /// Takes exactly one fact about the world. Drain [`Engine::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         match input {
-            Input::Accepted { conn, listener, peer } => {
+            Input::Accepted { conn, listener, peer, .. } => {
                 self.set_conn(conn, Conn::Client);
                 self.broker.handle_accepted(now, conn, listener, peer);
             }

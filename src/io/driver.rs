@@ -200,10 +200,15 @@ impl Driver {
     }
 
     /// Gives a new accepted connection its number and tells the engine.
-    pub(super) fn on_accepted(self: &Rc<Self>, listener: ListenerId, peer: Option<std::net::SocketAddr>) -> ConnId {
+    pub(super) fn on_accepted(
+        self: &Rc<Self>,
+        listener: ListenerId,
+        peer: Option<std::net::SocketAddr>,
+        certificate: Option<&[u8]>,
+    ) -> ConnId {
         let mut core = self.core();
         let conn = core.open();
-        core.input(self.clock.now(), Input::Accepted { conn, listener, peer });
+        core.input(self.clock.now(), Input::Accepted { conn, listener, peer, certificate });
         self.end_turn(core);
         conn
     }

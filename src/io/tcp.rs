@@ -137,7 +137,7 @@ impl Listener {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         match &self.options.tls {
             None => {
-                let conn = driver.on_accepted(id, Some(peer));
+                let conn = driver.on_accepted(id, Some(peer), None);
                 connection::spawn(driver, conn, stream, place);
             }
             Some(config) => {
@@ -170,7 +170,8 @@ impl Handshake {
         let accept = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES)));
         let error = match timeout(limit, accept).await {
             Ok(Ok(stream)) => {
-                let conn = self.driver.on_accepted(self.id, Some(self.peer));
+                let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let conn = self.driver.on_accepted(self.id, Some(self.peer), certificate.map(AsRef::as_ref));
                 return connection::spawn(&self.driver, conn, stream, self.place);
             }
             Ok(Err(error)) => error.to_string(),

@@ -426,7 +426,7 @@ impl World {
         let mut out = Vec::new();
         if !self.clients[index].connected {
             let (number, conn) = self.open(Peer::Client(index));
-            self.input(Input::Accepted { conn, listener: ListenerId(0), peer: None });
+            self.input(Input::Accepted { conn, listener: ListenerId(0), peer: None, certificate: None });
             self.clients[index].connect(&mut out);
             self.send(number, out);
         } else if self.publishing && self.rng.u8(0..4) > 0 {
