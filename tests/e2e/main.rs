@@ -10,6 +10,7 @@ mod flood;
 mod lifecycle;
 mod mqttjs;
 mod paho;
+mod radio;
 mod rumqttc_clients;
 mod sessions;
 mod strictness;
