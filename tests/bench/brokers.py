@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -28,8 +29,8 @@ class Broker:
     def __init__(self, binary: Path):
         self.binary = binary
 
-    def configure(self, directory: Path, port: int) -> list[str]:
-        """Writes the configuration; returns the command line."""
+    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
+        """Writes the configuration; returns the command line. `tls` has cert.pem and key.pem for a TLS listener."""
         raise NotImplementedError
 
     def version(self) -> str:
@@ -54,12 +55,14 @@ name = "bench"
 bind = "127.0.0.1:{port}"
 allow_anonymous = true
 max_connections = 20000
+{tls}
 """
 
-    def configure(self, directory: Path, port: int) -> list[str]:
+    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
         (directory / "state").mkdir(exist_ok=True)
         config = directory / "moteway.toml"
-        config.write_text(self.CONFIG.format(directory=directory, port=port))
+        pair = f'tls = {{ cert = "{tls}/cert.pem", key = "{tls}/key.pem" }}' if tls else ""
+        config.write_text(self.CONFIG.format(directory=directory, port=port, tls=pair))
         return [str(self.binary), "run", "--config", str(config)]
 
     def version(self) -> str:
@@ -81,13 +84,15 @@ log_dest stderr
 log_type error
 log_type warning
 user {user}
+{tls}
 """
 
-    def configure(self, directory: Path, port: int) -> list[str]:
+    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
         config = directory / "mosquitto.conf"
         # Started as root it would change to a user that may not read this directory.
         user = "root" if os.geteuid() == 0 else "mosquitto"
-        config.write_text(self.CONFIG.format(port=port, user=user))
+        pair = f"certfile {tls}/cert.pem\nkeyfile {tls}/key.pem" if tls else ""
+        config.write_text(self.CONFIG.format(port=port, user=user, tls=pair))
         return [str(self.binary), "-c", str(config)]
 
     def version(self) -> str:
@@ -99,7 +104,7 @@ class Forwarder(Broker):
 
     name = "limit"
 
-    def configure(self, directory: Path, port: int) -> list[str]:
+    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
         return [str(self.binary), "forward", "--broker", f"127.0.0.1:{port}"]
 
     def version(self) -> str:
@@ -109,13 +114,14 @@ class Forwarder(Broker):
 class Running:
     """A started broker that has accepted a client. Use it in a `with`: leaving stops it by its pid."""
 
-    def __init__(self, broker: Broker, directory: Path):
+    def __init__(self, broker: Broker, directory: Path, tls: Path | None = None):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self.tls = tls
         self.name = broker.name
         self.port = free_port()
         self.log = directory / "log"
-        command = broker.configure(directory, self.port)
+        command = broker.configure(directory, self.port, tls)
         with self.log.open("wb") as log:
             spawned_at = time.monotonic()
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -127,7 +133,7 @@ class Running:
             raise
 
     def wait_until_accepting(self, give_up_at: float) -> None:
-        while not accepts(self.port):
+        while not accepts(self.port, self.tls):
             if self.process.poll() is not None:
                 raise BenchError(f"{self.name} ended with {self.process.returncode}: {self.log_tail()}")
             if time.monotonic() > give_up_at:
@@ -175,16 +181,23 @@ class Running:
         return self.log.read_text(errors="replace")[-400:].strip() or "its log is empty"
 
 
-def accepts(port: int) -> bool:
+def accepts(port: int, tls: Path | None) -> bool:
     """Whether a client gets its CONNACK."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with dial(port, tls) as client:
             client.sendall(CONNECT)
             answer = client.recv(4)
             client.sendall(DISCONNECT)
             return answer == CONNACK
     except OSError:
         return False
+
+
+def dial(port: int, tls: Path | None) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=5)
+    if tls is None:
+        return plain
+    return ssl.create_default_context(cafile=tls / "cert.pem").wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def free_port() -> int:

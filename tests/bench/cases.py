@@ -51,8 +51,17 @@ class Bench:
     quick: bool
     serial: itertools.count = field(default_factory=itertools.count)
 
-    def start(self) -> Running:
-        return Running(self.broker, self.directory / f"{self.broker.name}-{next(self.serial)}")
+    def start(self, tls: bool = False) -> Running:
+        directory = self.directory / f"{self.broker.name}-{next(self.serial)}"
+        return Running(self.broker, directory, self.certificate() if tls else None)
+
+    def certificate(self) -> Path:
+        """A directory with cert.pem, which is its own CA, and key.pem."""
+        directory = self.directory / "tls"
+        if not directory.exists():
+            directory.mkdir()
+            subprocess.run([str(self.load), "certificate", "--dir", str(directory)], check=True)
+        return directory
 
     def start_again(self, stopped: Running) -> Running:
         """Where another has been before."""
@@ -72,7 +81,8 @@ class Bench:
 
     def load_command(self, running: Running, mode: str, options: dict[str, int]) -> list[str]:
         fixed = {"broker": f"127.0.0.1:{running.port}", "broker-pid": running.process.pid}
-        pairs = [(f"--{name}", str(value)) for name, value in (fixed | options).items()]
+        trust = {"tls": running.tls / "cert.pem"} if running.tls else {}
+        pairs = [(f"--{name}", str(value)) for name, value in (fixed | trust | options).items()]
         return [str(self.load), mode, *itertools.chain.from_iterable(pairs)]
 
 
@@ -99,9 +109,14 @@ def flow(messages: int, **options: int) -> Measure:
     return measure
 
 
-def latency(bench: Bench) -> Figures:
-    with bench.start() as running:
-        return bench.drive(running, "latency", clients=1000, rate=5000, seconds=bench.amount(10))
+def latency(clients: int) -> Measure:
+    """Each client subscribes, and publishes to its neighbour."""
+
+    def measure(bench: Bench) -> Figures:
+        with bench.start() as running:
+            return bench.drive(running, "latency", clients=clients, rate=5000, seconds=bench.amount(10))
+
+    return measure
 
 
 def backlog(bench: Bench) -> Figures:
@@ -125,24 +140,34 @@ def idle(bench: Bench) -> Figures:
     return {"rss": rss / 1e6, "pss": pss / 1e6, "wakeups": wakeups}
 
 
-def connections(bench: Bench) -> Figures:
-    clients = 1000
-    with bench.start() as running:
-        before, _ = running.memory()
-        command = bench.load_command(running, "idle", {"clients": clients})
-        # Closing its stdin, on leaving, ends the load generator.
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-            if json.loads(holder.stdout.readline() or "{}").get("subscribed") != clients:
-                raise BenchError(f"{running.name} did not take {clients} connections")
-            loaded, _ = running.memory()
-            holder.communicate()
-    return {"rss": loaded / 1e6, "each": (loaded - before) / clients}
+def connections(clients: int, tls: bool = False) -> Measure:
+    """Memory of connections that subscribed and wait."""
+
+    def measure(bench: Bench) -> Figures:
+        with bench.start(tls) as running:
+            before, _ = running.memory()
+            command = bench.load_command(running, "idle", {"clients": clients})
+            # Closing its stdin, on leaving, ends the load generator.
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+                if json.loads(holder.stdout.readline() or "{}").get("subscribed") != clients:
+                    raise BenchError(f"{running.name} did not take {clients} connections")
+                loaded, _ = running.memory()
+                holder.communicate()
+        return {"rss": loaded / 1e6, "each": (loaded - before) / clients}
+
+    return measure
 
 
-def connects(bench: Bench) -> Figures:
-    with bench.start() as running:
-        result = bench.drive(running, "connects", clients=5000)
-    return {"rate": result["per_second"], "cpu": result["broker_cpu_per_million"], **result}
+def connects(clients: int, parallel: int, tls: bool = False) -> Measure:
+    """Connections that come and stay; with as many in parallel as there are clients, all at one moment."""
+
+    def measure(bench: Bench) -> Figures:
+        with bench.start(tls) as running:
+            result = bench.drive(running, "connects", clients=clients, parallel=parallel)
+        cpu, p99 = result["broker_cpu_per_million"], result["p99_us"] / 1e3
+        return {"rate": result["per_second"], "cpu": cpu, "p99": p99, **result}
+
+    return measure
 
 
 def start(bench: Bench) -> Figures:
@@ -230,7 +255,15 @@ CASES = [
             Row("written", "written to disk for both", "bytes/message", "800", target_value=800),
         ],
     ),
-    Case("latency", latency, [Row("p99_us", "1 000 clients, 5 000 msg/s, p99", "us", "1x", target_ratio=1.0)]),
+    Case("latency", latency(1000), [Row("p99_us", "1 000 clients, 5 000 msg/s, p99", "us", "1x", target_ratio=1.0)]),
+    Case(
+        "latency-5000",
+        latency(5000),
+        [
+            Row("p99_us", "5 000 clients, 5 000 msg/s, p99", "us", "1x", target_ratio=1.0),
+            Row("p50_us", "the same, median", "us", "-"),
+        ],
+    ),
     Case(
         "idle",
         idle,
@@ -242,18 +275,38 @@ CASES = [
     ),
     Case(
         "connections",
-        connections,
+        connections(1000),
         [
             Row("rss", "RSS with 1 000 connections", "MB", "6 + 1.5", target_value=7.5),
             Row("each", "RSS per connection", "bytes", "1500", target_value=1500),
         ],
     ),
     Case(
+        "connections-5000",
+        connections(5000),
+        [Row("each", "RSS per connection of 5 000", "bytes", "1500", target_value=1500)],
+    ),
+    Case(
+        "connections-tls",
+        connections(1000, tls=True),
+        [Row("each", "RSS per TLS connection", "bytes", "12000", target_value=12_000)],
+    ),
+    Case(
         "connects",
-        connects,
+        connects(5000, parallel=50),
         [
             Row("rate", "connects", "per second", "40000, 0.87x", target_ratio=0.87, more_is_better=True),
             Row("cpu", "CPU per connect", "us", "as connects", target_ratio=1.15),
+        ],
+    ),
+    Case("storm", connects(1000, parallel=1000), [Row("p99", "1 000 connects at once, p99", "ms", "1x", target_ratio=1.0)]),
+    Case(
+        "storm-tls",
+        connects(1000, parallel=1000, tls=True),
+        [
+            Row("p99", "1 000 TLS connects at once, p99", "ms", "1x", target_ratio=1.0),
+            Row("rate", "the same, rate", "per second", "3700, 1x", target_ratio=1.0, more_is_better=True),
+            Row("cpu", "the same, CPU per connect", "us", "270, 1x", target_ratio=1.0),
         ],
     ),
     Case(

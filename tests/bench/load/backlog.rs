@@ -45,7 +45,7 @@ impl Publisher {
 
 pub(crate) fn run(options: &Options) -> Result<Outcome, Box<dyn Error>> {
     raise_file_limit(options.publishers + 1)?;
-    Client::stored_subscriber(options.broker, SUBSCRIBER, FILTER, QOS)?.disconnect();
+    Client::stored_subscriber(&options.broker, SUBSCRIBER, FILTER, QOS)?.disconnect();
 
     let stopwatch = Stopwatch::start(options)?;
     let unacknowledged = store(options)?;
@@ -70,7 +70,7 @@ fn store(options: &Options) -> io::Result<u64> {
     let mut poller = Poller::new()?;
     let mut publishers = Vec::new();
     for index in 0..options.publishers {
-        let client = Client::connect(options.broker, &format!("load-p{index}"))?;
+        let client = Client::connect(&options.broker, &format!("load-p{index}"))?;
         poller.add(&client, publishers.len())?;
         let remainder = u32::from(index < options.messages % options.publishers);
         publishers.push(Publisher {
@@ -111,7 +111,7 @@ fn store(options: &Options) -> io::Result<u64> {
 /// Fetches everything; gives how many came, and how many of them not in their publisher's order.
 fn drain(options: &Options) -> io::Result<(u64, u64)> {
     let mut poller = Poller::new()?;
-    let mut subscriber = Client::resume(options.broker, SUBSCRIBER)?;
+    let mut subscriber = Client::resume(&options.broker, SUBSCRIBER)?;
     poller.add(&subscriber, 0)?;
     let stall_after = Duration::from_secs(options.stall_after_seconds);
     let mut order = Order::new(options.publishers as usize);

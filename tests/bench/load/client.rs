@@ -1,10 +1,11 @@
 //! One MQTT connection, and the poller that watches them all.
 
+use crate::transport::{Broker, Transport};
 use crate::wire::{self, Packet, Session};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub(crate) const READ_BYTES: usize = 256 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Transport,
     /// The beginning of a packet whose end has not arrived.
     partial: Vec<u8>,
     /// Encoded packets; the first `written` bytes are with the kernel.
@@ -42,12 +43,12 @@ impl ReadState {
 
 impl Client {
     /// Connects and queues CONNECT; nothing is sent yet.
-    pub(crate) fn dial(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+    pub(crate) fn dial(broker: &Broker, client_id: &str) -> io::Result<Self> {
         Self::dial_with(broker, client_id, Session::Clean)
     }
 
-    fn dial_with(broker: SocketAddr, client_id: &str, session: Session) -> io::Result<Self> {
-        let mut client = Self::over(TcpStream::connect(broker)?)?;
+    fn dial_with(broker: &Broker, client_id: &str, session: Session) -> io::Result<Self> {
+        let mut client = Self::over(Transport::dial(broker)?);
         client.out = wire::connect(client_id, session);
         Ok(client)
     }
@@ -55,39 +56,34 @@ impl Client {
     /// The other end of a connection, for the forwarder.
     pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Self::over(stream)
+        stream.set_nodelay(true)?;
+        Ok(Self::over(Transport::Tcp(stream)))
     }
 
-    fn over(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, partial: Vec::new(), out: Vec::new(), written: 0, watches_writable: false })
+    fn over(stream: Transport) -> Self {
+        Self { stream, partial: Vec::new(), out: Vec::new(), written: 0, watches_writable: false }
     }
 
     /// Connects, waits for CONNACK, and leaves the socket non-blocking.
-    pub(crate) fn connect(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+    pub(crate) fn connect(broker: &Broker, client_id: &str) -> io::Result<Self> {
         let mut client = Self::dial(broker, client_id)?;
         client.exchange(&wire::CONNACK_ACCEPTED)?;
-        client.stream.set_nonblocking(true)?;
+        client.set_nonblocking()?;
         Ok(client)
     }
 
     /// As [`Self::connect`], with one subscription granted.
-    pub(crate) fn subscriber(broker: SocketAddr, client_id: &str, filter: &str, qos: u8) -> io::Result<Self> {
+    pub(crate) fn subscriber(broker: &Broker, client_id: &str, filter: &str, qos: u8) -> io::Result<Self> {
         Self::subscriber_with(broker, client_id, filter, qos, Session::Clean)
     }
 
     /// As [`Self::subscriber`], in a session that outlives the connection.
-    pub(crate) fn stored_subscriber(
-        broker: SocketAddr,
-        client_id: &str,
-        filter: &str,
-        qos: u8,
-    ) -> io::Result<Self> {
+    pub(crate) fn stored_subscriber(broker: &Broker, client_id: &str, filter: &str, qos: u8) -> io::Result<Self> {
         Self::subscriber_with(broker, client_id, filter, qos, Session::Kept)
     }
 
     fn subscriber_with(
-        broker: SocketAddr,
+        broker: &Broker,
         client_id: &str,
         filter: &str,
         qos: u8,
@@ -97,21 +93,21 @@ impl Client {
         client.exchange(&wire::CONNACK_ACCEPTED)?;
         client.out.extend(wire::subscribe(filter, qos));
         client.exchange(&wire::suback(qos))?;
-        client.stream.set_nonblocking(true)?;
+        client.set_nonblocking()?;
         Ok(client)
     }
 
     /// Comes back to a stored session.
-    pub(crate) fn resume(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+    pub(crate) fn resume(broker: &Broker, client_id: &str) -> io::Result<Self> {
         let mut client = Self::dial_with(broker, client_id, Session::Kept)?;
         client.exchange(&wire::CONNACK_RESUMED)?;
-        client.stream.set_nonblocking(true)?;
+        client.set_nonblocking()?;
         Ok(client)
     }
 
     /// Sends what is queued and waits for exactly this answer.
     fn exchange(&mut self, expected: &[u8]) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+        self.stream.socket().set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
         self.stream.write_all(&self.out)?;
         self.out.clear();
         let mut answer = vec![0; expected.len()];
@@ -123,7 +119,7 @@ impl Client {
     }
 
     pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
-        self.stream.set_nonblocking(true)
+        self.stream.socket().set_nonblocking(true)
     }
 
     /// Where to append packets; [`Self::flush`] sends them.
@@ -184,11 +180,12 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        let blocked = self.written < self.out.len();
-        if !blocked {
+        self.stream.push()?;
+        if self.written == self.out.len() {
             self.out.clear();
             self.written = 0;
         }
+        let blocked = !self.out.is_empty() || self.stream.holds_back();
         if blocked != self.watches_writable {
             self.watches_writable = blocked;
             poller.modify(self, token, blocked)?;

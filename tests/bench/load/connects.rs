@@ -77,7 +77,7 @@ impl Rush<'_> {
     fn dial(&mut self) -> io::Result<()> {
         let token = self.attempts.len();
         let dialled_ns = nanoseconds_since(self.epoch);
-        let mut client = Client::dial(self.options.broker, &format!("load-{token}"))?;
+        let mut client = Client::dial(&self.options.broker, &format!("load-{token}"))?;
         client.set_nonblocking()?;
         self.poller.add(&client, token)?;
         client.flush(&self.poller, token)?;

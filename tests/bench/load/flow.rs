@@ -70,7 +70,7 @@ impl<'a> Flow<'a> {
         let mut subscribers = Vec::new();
         for index in 0..options.subscribers {
             let filter = if options.pairs { format!("bench/{index}") } else { "bench/#".into() };
-            let client = Client::subscriber(options.broker, &format!("load-s{index}"), &filter, options.qos)?;
+            let client = Client::subscriber(&options.broker, &format!("load-s{index}"), &filter, options.qos)?;
             poller.add(&client, subscribers.len())?;
             subscribers.push(client);
         }
@@ -78,7 +78,7 @@ impl<'a> Flow<'a> {
         let unsettled = if options.qos == 0 { options.window } else { options.backlog };
         let mut publishers = Vec::new();
         for index in 0..options.publishers {
-            let client = Client::connect(options.broker, &format!("load-p{index}"))?;
+            let client = Client::connect(&options.broker, &format!("load-p{index}"))?;
             poller.add(&client, subscribers.len() + publishers.len())?;
             let remainder = u32::from(index < options.messages % options.publishers);
             publishers.push(Publisher {

@@ -25,7 +25,7 @@ struct Forwarder {
 /// Serves until the process is told to stop.
 pub(crate) fn run(options: &Options) -> Result<Outcome, Box<dyn Error>> {
     raise_file_limit(options.clients)?;
-    let listener = TcpListener::bind(options.broker)?;
+    let listener = TcpListener::bind(options.broker.address)?;
     listener.set_nonblocking(true)?;
     let poller = Poller::new()?;
     poller.add(&listener, LISTENER)?;

@@ -13,7 +13,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Box<dyn Error>> {
     let mut clients = Vec::new();
     for index in 0..options.clients {
         let topic = format!("bench/{index}");
-        clients.push(Client::subscriber(options.broker, &format!("load-{index}"), &topic, options.qos)?);
+        clients.push(Client::subscriber(&options.broker, &format!("load-{index}"), &topic, options.qos)?);
     }
     println!("{{\"subscribed\": {}}}", clients.len());
     io::stdout().flush()?;

@@ -67,7 +67,7 @@ impl<'a> Paced<'a> {
         for index in 0..options.clients {
             let neighbour = (index + 1) % options.clients;
             let (id, own) = (format!("load-{index}"), format!("bench/{index}"));
-            let client = Client::subscriber(options.broker, &id, &own, options.qos)?;
+            let client = Client::subscriber(&options.broker, &id, &own, options.qos)?;
             poller.add(&client, peers.len())?;
             let template = PublishTemplate::new(&format!("bench/{neighbour}"), options.qos, options.payload);
             peers.push(Peer { client, template, sent: 0 });

@@ -10,6 +10,7 @@
 //! mqtt-load latency  a fixed rate over many clients: latency percentiles
 //! mqtt-load connects connections as fast as they are accepted
 //! mqtt-load idle     connections that subscribe and then wait, until stdin closes
+//! mqtt-load certificate  not a load: a certificate for a broker on the loopback, and its key
 //! mqtt-load forward  not a load: a bare forwarder in the broker's place, the floor of what a broker costs
 //! ```
 //!
@@ -28,6 +29,7 @@ mod latency;
 mod options;
 mod stats;
 mod tally;
+mod transport;
 mod wire;
 
 use options::Options;
@@ -47,6 +49,9 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(wrong) => return usage(&wrong),
     };
+    if mode == "certificate" {
+        return certificate(&options);
+    }
     let run: fn(&Options) -> Result<Outcome, Box<dyn Error>> = match mode.as_str() {
         "flow" => flow::run,
         "backlog" => backlog::run,
@@ -55,7 +60,9 @@ fn main() -> ExitCode {
         "idle" => idle::run,
         "forward" => forward::run,
         other => {
-            return usage(&format!("unknown mode {other:?}: flow, backlog, latency, connects, idle or forward"));
+            return usage(&format!(
+                "unknown mode {other:?}: flow, backlog, latency, connects, idle, forward or certificate"
+            ));
         }
     };
     match run(&options) {
@@ -65,6 +72,16 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("mqtt-load {mode}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn certificate(options: &Options) -> ExitCode {
+    match transport::write_certificate(&options.dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mqtt-load certificate: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,11 +1,14 @@
 //! Command line options: the same set for every mode, each with a default.
 
+use crate::transport::{self, Broker};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 pub(crate) const HELP: &str = "\
 usage: mqtt-load MODE [--option value]...
 
   --broker ADDR:PORT   where the broker listens              [127.0.0.1:1883]
+  --tls FILE           over TLS, with this CA
   --broker-pid PID     report this process's CPU time, taken around the load alone
   --qos 0|1            of publications and subscriptions     [0]
   --payload BYTES      at least 16                           [64]
@@ -28,7 +31,9 @@ connects:
 idle:
   --clients C                                                [1000]
 forward:
-  --broker ADDR:PORT   where to listen, in the broker's place";
+  --broker ADDR:PORT   where to listen, in the broker's place
+certificate:
+  --dir DIRECTORY      where cert.pem and key.pem go         [.]";
 
 /// Smallest payload: it carries the publisher, its sequence number and the time of sending.
 pub(crate) const MIN_PAYLOAD: usize = 16;
@@ -36,7 +41,7 @@ pub(crate) const MIN_PAYLOAD: usize = 16;
 const MAX_WINDOW: u32 = 60_000;
 
 pub(crate) struct Options {
-    pub(crate) broker: SocketAddr,
+    pub(crate) broker: Broker,
     pub(crate) broker_pid: Option<i32>,
     pub(crate) qos: u8,
     pub(crate) payload: usize,
@@ -52,12 +57,13 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
     pub(crate) seconds: u32,
     pub(crate) parallel: u32,
+    pub(crate) dir: PathBuf,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            broker: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            broker: Broker { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), tls: None },
             broker_pid: None,
             qos: 0,
             payload: 64,
@@ -73,6 +79,7 @@ impl Default for Options {
             rate: 5_000,
             seconds: 10,
             parallel: 50,
+            dir: PathBuf::from("."),
         }
     }
 }
@@ -97,7 +104,12 @@ impl Options {
             value.parse().map_err(|_| format!("{name}: {value:?} is not valid here"))
         }
         match name {
-            "--broker" => self.broker = number(name, value)?,
+            "--broker" => self.broker.address = number(name, value)?,
+            "--tls" => {
+                let config = transport::client_config(Path::new(value));
+                self.broker.tls = Some(config.map_err(|error| format!("--tls {value}: {error}"))?);
+            }
+            "--dir" => self.dir = PathBuf::from(value),
             "--broker-pid" => self.broker_pid = Some(number(name, value)?),
             "--qos" => self.qos = number(name, value)?,
             "--payload" => self.payload = number(name, value)?,
