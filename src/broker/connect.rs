@@ -165,6 +165,7 @@ impl Broker {
         self.generation = self.generation.wrapping_add(1);
         let new = Session {
             client_id: client_id.into(),
+            user: None,
             peer,
             generation: self.generation,
             expiry,

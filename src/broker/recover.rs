@@ -44,6 +44,7 @@ impl Broker {
         let away_since = record.disconnected_at.map_or(now.wall, Wall::from_millis);
         let mut session = Session {
             client_id: client_id.into(),
+            user: record.user.map(String::into_boxed_str),
             peer: Peer::Away,
             generation: self.generation,
             expiry: record.expiry,

@@ -48,6 +48,8 @@ pub struct Will {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub client_id: Box<str>,
+    /// The proved name of the client that has it or last had it; none: anonymous.
+    pub user: Option<Box<str>>,
     pub peer: Peer,
     /// Grows when the slot is given to another session, so that an old timer does not hit a new one.
     pub generation: u32,
@@ -94,6 +96,7 @@ impl Session {
             id: options.id,
         });
         Record {
+            user: self.user.as_deref().map(str::to_owned),
             expiry: self.expiry,
             subscriptions: subscriptions.collect(),
             will: self.will.as_deref().cloned(),
@@ -132,6 +135,9 @@ impl StoredSubscription {
 /// A session as it lies in the store, in JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
+    /// The proved name of its client; absent: anonymous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     pub expiry: u32,
     pub subscriptions: Vec<StoredSubscription>,
     #[serde(default)]
@@ -139,4 +145,19 @@ pub(crate) struct Record {
     /// Milliseconds since the epoch; absent: it was connected when the gateway stopped.
     #[serde(default)]
     pub disconnected_at: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_the_proved_name_and_one_without_is_anonymous() {
+        let old: Record = serde_json::from_str(r#"{"expiry":60,"subscriptions":[]}"#).unwrap();
+        assert_eq!(old.user, None);
+        assert!(!serde_json::to_string(&old).unwrap().contains("user"));
+        let named = Record { user: Some("ann".to_owned()), ..old };
+        let text = serde_json::to_string(&named).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), named);
+    }
 }
