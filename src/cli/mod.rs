@@ -3,6 +3,7 @@
 
 mod check;
 mod config;
+#[cfg(feature = "demo")]
 mod demo;
 mod load;
 mod route;
@@ -45,6 +46,7 @@ enum Command {
     /// Print configurations
     Config(config::Args),
     /// Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger
+    #[cfg(feature = "demo")]
     Demo(demo::Args),
 }
 
@@ -66,6 +68,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
         Command::Config(args) => config::run(&args),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
     }
 }
