@@ -5,13 +5,27 @@ use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{NEVER, Peer, Session, Will};
 use crate::broker::target::Target;
 use crate::broker::{Broker, Output, Timer};
-use crate::metrics::Level;
+use crate::metrics::{Level, Notice};
 use crate::mqtt::{self, ConnAck, ConnId, Connect, Packet, PubRel, ReasonCode, Version, topic};
 use crate::queue::{Outcome, Queues, RecordKind, Token};
 use crate::time::{Duration, Now};
 
 /// Longest client identifier, in bytes.
 const MAX_CLIENT_ID: usize = 1024;
+
+/// A client that proved no name, in words.
+pub(crate) const ANONYMOUS: &str = "an anonymous client";
+
+/// Which session is wanted, by whom, and how it shall last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    pub client_id: &'a str,
+    /// The proved name; none: anonymous.
+    pub user: Option<&'a str>,
+    /// Nothing of an earlier session is wanted.
+    pub clean: bool,
+    pub expiry: u32,
+}
 
 /// What is said in CONNACK besides yes.
 #[derive(Debug, Default)]
@@ -39,8 +53,8 @@ impl Broker {
             connect.client_id.to_owned()
         };
         let expiry = self.session_expiry(connect, &mut granted);
-        let (session, present) =
-            self.open_session(now, queues, &client_id, connect.clean_start, expiry, Peer::Conn(id));
+        let opening = Opening { client_id: &client_id, user: None, clean: connect.clean_start, expiry };
+        let (session, present) = self.open_session(now, queues, opening, Peer::Conn(id));
         self.set_connection(now, id, session, connect, &mut granted);
         if let Some(kept) = self.session_mut(session) {
             kept.will = connect.will.as_ref().map(|from| Box::new(will(from)));
@@ -136,23 +150,24 @@ impl Broker {
         self.reply(id, &Packet::ConnAck(ack));
     }
 
-    /// Finds or makes the session of `client_id` and gives it to `peer`, taking it from whoever has it. True with it
-    /// when it was there before and is kept.
+    /// Finds or makes the session of a client id and gives it to `peer`, taking it from whoever has it. True with it
+    /// when it was there before and is kept. It is kept for its own user only: under another name it starts anew, so
+    /// that nobody gets what waits for somebody else.
     pub(crate) fn open_session(
         &mut self,
         now: Now,
         queues: &mut Queues,
-        client_id: &str,
-        clean: bool,
-        expiry: u32,
+        opening: Opening<'_>,
         peer: Peer,
     ) -> (u32, bool) {
+        let Opening { client_id, user, clean, expiry } = opening;
         if let Some(&session) = self.by_client.get(client_id) {
             self.take_over(now, queues, session);
         }
         // Taking over may have ended it.
         if let Some(&session) = self.by_client.get(client_id) {
-            if !clean {
+            let is_own = self.sessions.get(session as usize).is_some_and(|kept| kept.user.as_deref() == user);
+            if is_own && !clean {
                 if let Some(kept) = self.session_mut(session) {
                     (kept.peer, kept.expiry) = (peer, expiry);
                     (kept.will_at, kept.ends_at, kept.disconnected_at) = (None, None, None);
@@ -160,12 +175,15 @@ impl Broker {
                 self.watch_session(session);
                 return (session, true);
             }
+            if !is_own {
+                self.tell_of_other_user(queues, session, user);
+            }
             self.end_session(now, queues, session);
         }
         self.generation = self.generation.wrapping_add(1);
         let new = Session {
             client_id: client_id.into(),
-            user: None,
+            user: user.map(Into::into),
             peer,
             generation: self.generation,
             expiry,
@@ -182,6 +200,19 @@ impl Broker {
         let session = u32::try_from(self.sessions.insert(new)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), session);
         (session, false)
+    }
+
+    /// The session ends because somebody else came under its client id: what waits in it is counted and told.
+    fn tell_of_other_user(&mut self, queues: &Queues, session: u32, user: Option<&str>) {
+        let Some(kept) = self.sessions.get(session as usize) else { return };
+        let waiting = kept.line.map_or(0, |dest| queues.depth(dest).messages);
+        let (old, new) = (kept.user.as_deref().unwrap_or(ANONYMOUS), user.unwrap_or(ANONYMOUS));
+        let detail = format!(
+            "it was that of {old}, and {new} came under its client id; {waiting} waiting messages are dropped"
+        );
+        let notice = Notice::new(Level::Warn, "session ended for another user", &*kept.client_id, detail);
+        self.stats.dropped_for_other_user += waiting;
+        self.outputs.push_back(Output::Notice(notice));
     }
 
     /// Whoever has the session loses it [MQTT-3.1.4-3].

@@ -2,6 +2,7 @@
 //! sessions, queues and routes as those of MQTT connections, without packets.
 
 use crate::broker::Broker;
+use crate::broker::connect::Opening;
 use crate::broker::publish::{Inbound, Origin};
 use crate::broker::session::Peer;
 use crate::broker::target::Options;
@@ -43,6 +44,7 @@ impl Broker {
             return Err(Refusal::Full);
         }
         let expiry = if clean { 0 } else { self.max_session_expiry() };
+        let opening = Opening { client_id, user: None, clean, expiry };
         let held = self.by_client.get(client_id).copied().filter(|session| self.is_local(*session));
         let (session, present) = match held {
             // The gateway has it already: a client that comes again takes it over from itself.
@@ -55,9 +57,9 @@ impl Broker {
                     held.will = None;
                 }
                 self.end_session(now, queues, session);
-                self.open_session(now, queues, client_id, clean, expiry, Peer::Local)
+                self.open_session(now, queues, opening, Peer::Local)
             }
-            None => self.open_session(now, queues, client_id, clean, expiry, Peer::Local),
+            None => self.open_session(now, queues, opening, Peer::Local),
         };
         self.save(now, queues, session, None);
         if let Some(dest) = self.line_of(session) {

@@ -85,6 +85,8 @@ pub struct Stats {
     pub publish_refused: u64,
     /// Retained messages not kept for a limit.
     pub retained_refused: u64,
+    /// Messages that waited in a session when another user took its client id.
+    pub dropped_for_other_user: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

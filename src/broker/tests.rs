@@ -1,5 +1,7 @@
 //! The broker by its behaviours: packets in, packets out, with a store that commits when it is told to.
 
+mod users;
+
 use super::*;
 use crate::config::Config;
 use crate::mqtt;
