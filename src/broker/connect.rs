@@ -2,16 +2,14 @@
 
 use crate::broker::connection::{Flight, FlightState, Unacked};
 use crate::broker::flat_map::FlatMap;
+use crate::broker::packets::Fault;
 use crate::broker::session::{NEVER, Peer, Session, Will};
 use crate::broker::target::Target;
-use crate::broker::{Broker, Output, Timer};
+use crate::broker::{Broker, Limit, Output, Timer};
 use crate::metrics::{Level, Notice};
 use crate::mqtt::{self, ConnAck, ConnId, Connect, Packet, PubRel, ReasonCode, Version, topic};
 use crate::queue::{Outcome, Queues, RecordKind, Token};
 use crate::time::{Duration, Now};
-
-/// Longest client identifier, in bytes.
-const MAX_CLIENT_ID: usize = 1024;
 
 /// A client that proved no name, in words.
 pub(crate) const ANONYMOUS: &str = "an anonymous client";
@@ -37,10 +35,13 @@ struct Granted {
 
 impl Broker {
     pub(crate) fn handle_connect(&mut self, now: Now, queues: &mut Queues, id: ConnId, connect: &Connect<'_>) {
-        if let Err((reason, text)) = self.admit(id, connect) {
+        if let Err(fault) = self.admit(id, connect) {
             self.stats.connections_refused += 1;
-            self.notice(Level::Info, "client refused", id, text);
-            self.reply(id, &Packet::ConnAck(ConnAck::refusal(reason)));
+            match fault.limit {
+                Some(limit) => self.hit(now, limit, id),
+                None => self.notice(Level::Info, "client refused", id, fault.text),
+            }
+            self.reply(id, &Packet::ConnAck(ConnAck::refusal(fault.reason)));
             self.close(id);
             return;
         }
@@ -65,40 +66,49 @@ impl Broker {
     }
 
     /// Whether the client may come in.
-    fn admit(&self, id: ConnId, connect: &Connect<'_>) -> Result<(), (ReasonCode, &'static str)> {
+    fn admit(&self, id: ConnId, connect: &Connect<'_>) -> Result<(), Fault> {
         if connect.properties.authentication_method.is_some() {
-            return Err((ReasonCode::BadAuthenticationMethod, "enhanced authentication is not supported"));
+            let text = "enhanced authentication is not supported";
+            return Err(Fault::new(ReasonCode::BadAuthenticationMethod, text));
         }
         let listener = self.conn(id).and_then(|conn| self.listeners.get(usize::from(conn.listener.0)));
         if !listener.is_some_and(|listener| listener.allow_anonymous) {
-            return Err((ReasonCode::NotAuthorized, "the listener does not allow anonymous clients"));
+            return Err(Fault::new(ReasonCode::NotAuthorized, "the listener does not allow anonymous clients"));
         }
         let empty = connect.client_id.is_empty();
         if empty && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start))
         {
-            return Err((
+            return Err(Fault::new(
                 ReasonCode::ClientIdentifierNotValid,
                 "empty client id without clean session [MQTT-3.1.3-8]",
             ));
         }
-        if connect.client_id.len() > MAX_CLIENT_ID {
-            return Err((ReasonCode::ClientIdentifierNotValid, "client id is longer than 1024 bytes"));
+        if connect.client_id.len() > self.limits.max_client_id_bytes {
+            return Err(Fault::beyond(Limit::ClientIdBytes, ReasonCode::ClientIdentifierNotValid));
         }
         let known = self.by_client.contains_key(connect.client_id);
         if !known && self.sessions.len() >= self.limits.max_sessions {
-            return Err((ReasonCode::QuotaExceeded, "max_sessions is reached"));
+            return Err(Fault::beyond(Limit::Sessions, ReasonCode::QuotaExceeded));
         }
-        if connect.will.as_ref().is_some_and(|will| !self.is_publishable(will.topic)) {
-            return Err((ReasonCode::TopicNameInvalid, "the will's topic is reserved, too long or too deep"));
-        }
-        Ok(())
+        connect.will.as_ref().map_or(Ok(()), |will| self.admit_will(will))
     }
 
-    /// Whether clients may publish to the topic: within the limits, and not the broker's own.
-    pub(crate) fn is_publishable(&self, name: &str) -> bool {
-        name.len() <= self.limits.max_topic_bytes
-            && topic::levels(name).count() <= self.limits.max_topic_levels
-            && !name.starts_with("$SYS/")
+    fn admit_will(&self, will: &mqtt::Will<'_>) -> Result<(), Fault> {
+        if will.topic.starts_with("$SYS/") {
+            return Err(Fault::new(ReasonCode::TopicNameInvalid, "the will's topic is the broker's own"));
+        }
+        if let Some(limit) = self.topic_limit(will.topic) {
+            return Err(Fault::beyond(limit, ReasonCode::TopicNameInvalid));
+        }
+        if self.has_too_many(&will.properties.user_properties) {
+            return Err(Fault::beyond(Limit::UserProperties, ReasonCode::QuotaExceeded));
+        }
+        let mut properties = Vec::new();
+        will.properties.forwarded(&mut properties);
+        if will.topic.len() + will.payload.len() + properties.len() > self.limits.max_will_bytes {
+            return Err(Fault::beyond(Limit::WillBytes, ReasonCode::QuotaExceeded));
+        }
+        Ok(())
     }
 
     pub(crate) fn max_session_expiry(&self) -> u32 {

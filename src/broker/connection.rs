@@ -51,6 +51,9 @@ pub(crate) struct Connection {
     /// An unfinished packet.
     pub partial: Vec<u8>,
     pub outbox: Outbox,
+    /// What [`crate::broker::Broker::account`] last found in the outbox, and held for an unfinished packet.
+    pub counted_outbox: usize,
+    pub counted_partial: usize,
     pub flush_queued: bool,
     pub closing: bool,
     pub last_received: Instant,
@@ -83,6 +86,8 @@ impl Connection {
             session: None,
             partial: Vec::new(),
             outbox: Outbox::default(),
+            counted_outbox: 0,
+            counted_partial: 0,
             flush_queued: false,
             closing: false,
             last_received: now,

@@ -37,7 +37,7 @@ impl Broker {
         let Some(kept) = self.sessions.get(session as usize) else { return };
         let (Peer::Conn(id), Some(dest)) = (kept.peer, kept.line) else { return };
         // Half of the outbox is left to QoS 0.
-        let max_outbox = self.limits.max_outbox_bytes / 2;
+        let max_outbox = self.outbox_limit() / 2;
         while let Some(conn) = self.conn(id) {
             if conn.closing || conn.inflight.len() >= conn.window || conn.outbox.len() >= max_outbox {
                 break;

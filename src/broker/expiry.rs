@@ -3,7 +3,7 @@
 
 use crate::broker::publish::{Inbound, Origin};
 use crate::broker::session::Peer;
-use crate::broker::{Broker, RETAINED_SWEEP, Timer};
+use crate::broker::{Broker, Limit, RETAINED_SWEEP, Timer};
 use crate::metrics::Level;
 use crate::mqtt::{ConnId, QoS, ReasonCode};
 use crate::queue::Queues;
@@ -57,9 +57,9 @@ impl Broker {
     fn check_silence(&mut self, now: Now, queues: &mut Queues, id: ConnId, epoch: u16) {
         let connect_timeout = self.limits.connect_timeout;
         let Some(conn) = self.conn(id).filter(|conn| conn.epoch == epoch && !conn.closing) else { return };
-        let (allowed, text) = match (conn.session, conn.silence) {
-            (None, _) => (connect_timeout, "no CONNECT within connect_timeout"),
-            (Some(_), Some(silence)) => (silence, "nothing heard for one and a half keep-alives"),
+        let (allowed, connected) = match (conn.session, conn.silence) {
+            (None, _) => (connect_timeout, false),
+            (Some(_), Some(silence)) => (silence, true),
             (Some(_), None) => return,
         };
         let due_at = conn.last_received + allowed;
@@ -68,7 +68,11 @@ impl Broker {
             return;
         }
         self.stats.silent += 1;
-        self.notice(Level::Info, "client fell silent", id, text);
+        if connected {
+            self.notice(Level::Info, "client fell silent", id, "nothing heard for one and a half keep-alives");
+        } else {
+            self.hit(now, Limit::ConnectTimeout, id);
+        }
         self.end(now, queues, id, Some(ReasonCode::KeepAliveTimeout), true);
     }
 
@@ -81,6 +85,7 @@ impl Broker {
         }
         let (will_at, ends_at) = (kept.will_at, kept.ends_at);
         if ends_at.is_some_and(|at| at <= now.at) {
+            self.stats.sessions_expired += 1;
             self.end_session(now, queues, session);
             return;
         }

@@ -1,11 +1,11 @@
 //! Sessions and publishers in this process: the MQTT-SN gateway's clients and the bridges' inbound rules. The same
 //! sessions, queues and routes as those of MQTT connections, without packets.
 
-use crate::broker::Broker;
 use crate::broker::connect::Opening;
 use crate::broker::publish::{Inbound, Origin};
 use crate::broker::session::Peer;
 use crate::broker::target::Options;
+use crate::broker::{Broker, Limit};
 use crate::config::UpstreamId;
 use crate::mqtt::{MessageParts, QoS, ReasonCode, topic};
 use crate::queue::{DestId, Outcome, Peeked, Queues, Refusal, Seq, Token};
@@ -41,6 +41,7 @@ impl Broker {
         clean: bool,
     ) -> Result<(u32, bool), Refusal> {
         if !self.by_client.contains_key(client_id) && self.sessions.len() >= self.limits.max_sessions {
+            self.hit_by(now, Limit::Sessions, client_id);
             return Err(Refusal::Full);
         }
         let expiry = if clean { 0 } else { self.max_session_expiry() };
@@ -106,15 +107,27 @@ impl Broker {
         will: Option<Will>,
         token: Token,
     ) -> Outcome {
-        let legal = will
-            .as_ref()
-            .is_none_or(|will| topic::check_name(&will.topic).is_ok() && self.is_publishable(&will.topic));
-        if !legal {
-            return Outcome::Refused(Refusal::Topic);
+        if let Some(refusal) = will.as_ref().and_then(|will| self.refuses_will(now, session, will)) {
+            return Outcome::Refused(refusal);
         }
         let Some(kept) = self.session_mut(session) else { return Outcome::Refused(Refusal::NotAuthorised) };
         kept.will = will.map(Box::new);
         self.save(now, queues, session, Some(token))
+    }
+
+    fn refuses_will(&mut self, now: Now, session: u32, will: &Will) -> Option<Refusal> {
+        if topic::check_name(&will.topic).is_err() || will.topic.starts_with("$SYS/") {
+            return Some(Refusal::Topic);
+        }
+        if let Some(limit) = self.topic_limit(&will.topic) {
+            self.hit_from(now, limit, session);
+            return Some(Refusal::Topic);
+        }
+        if will.topic.len() + will.payload.len() > self.limits.max_will_bytes {
+            self.hit_from(now, Limit::WillBytes, session);
+            return Some(Refusal::Full);
+        }
+        None
     }
 
     /// Publishes for a session, or for nobody in particular (QoS -1).
@@ -210,7 +223,7 @@ impl Broker {
             return Outcome::Refused(Refusal::Topic);
         }
         let options = Options { qos, ..Options::default() };
-        if let Err(reason) = self.subscribe(session, filter, options) {
+        if let Err(reason) = self.subscribe(now, session, filter, options) {
             let full = reason == ReasonCode::QuotaExceeded;
             return Outcome::Refused(if full { Refusal::Full } else { Refusal::Topic });
         }

@@ -12,6 +12,7 @@ mod connection;
 mod deliver;
 mod expiry;
 mod flat_map;
+mod limits;
 pub mod local;
 mod packets;
 mod publish;
@@ -34,6 +35,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::broker::connection::{Connection, Unacked};
+use crate::broker::limits::Told;
 use crate::broker::retained::Retained;
 use crate::broker::routes::Routes;
 use crate::broker::session::Session;
@@ -44,6 +46,7 @@ use crate::mqtt::{ConnId, Disconnect, Outbox, Packet, ReasonCode, Version};
 use crate::queue::{Limits, Queues, Token};
 use crate::time::{Duration, Instant, Now, Timers, Wall};
 
+pub use limits::{Limit, LimitHits};
 pub use session::Will;
 pub use target::BridgeRule;
 
@@ -87,6 +90,14 @@ pub struct Stats {
     pub retained_refused: u64,
     /// Messages that waited in a session when another user took its client id.
     pub dropped_for_other_user: u64,
+    /// Sessions whose client stayed away for longer than they last.
+    pub sessions_expired: u64,
+    /// Bytes that connections sent, and were sent: whole packets, without TLS.
+    pub bytes_received: u64,
+    /// See there.
+    pub bytes_sent: u64,
+    /// How often each limit was reached.
+    pub limits: LimitHits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +147,9 @@ pub struct Broker {
     scratch: Vec<u8>,
     rng: fastrand::Rng,
     stats: Stats,
+    /// Bytes in memory for all connections, see [`Broker::account`].
+    buffered: usize,
+    told: Told,
 }
 
 impl Broker {
@@ -176,6 +190,8 @@ impl Broker {
             scratch: Vec::new(),
             rng: fastrand::Rng::with_seed(seed),
             stats: Stats::default(),
+            buffered: 0,
+            told: Told::default(),
             limits,
         }
     }
@@ -210,6 +226,12 @@ impl Broker {
         (self.retained.len(), self.retained.bytes())
     }
 
+    /// Bytes in memory for all connections: on their way to slow clients, and packets that are not complete yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     fn conn(&self, conn: ConnId) -> Option<&Connection> {
         self.conns.get(conn.0 as usize)?.as_deref()
     }
@@ -240,7 +262,7 @@ impl Broker {
         });
         if !within_total || !within_listener {
             self.stats.connections_refused += 1;
-            self.notice(Level::Warn, "too many connections", conn, "raise max_connections if they are wanted");
+            self.hit(now, if within_total { Limit::ListenerConnections } else { Limit::Connections }, conn);
             self.close(conn);
             return;
         }
@@ -253,6 +275,7 @@ impl Broker {
         let Some(mut gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         if !gone.closing {
             self.uncount(gone.listener);
+            self.buffered -= gone.counted_outbox + gone.counted_partial;
         }
         if let Some(session) = gone.session {
             self.leave(session, gone.leave());
@@ -262,6 +285,7 @@ impl Broker {
 
     /// The shell wrote all that the outbox held.
     pub fn handle_flushed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
+        self.account(conn);
         if let Some(session) = self.conn(conn).and_then(|conn| conn.session) {
             self.pump(now, queues, session);
         }
@@ -309,6 +333,7 @@ impl Broker {
 
     /// Has the connection's outbox written at the end of the turn.
     fn flush(&mut self, id: ConnId) {
+        self.account(id);
         let Some(conn) = self.conn_mut(id) else { return };
         if !conn.flush_queued && !conn.outbox.is_empty() {
             conn.flush_queued = true;
@@ -345,11 +370,21 @@ impl Broker {
         let Some(conn) = self.conn_mut(id) else { return };
         if !conn.closing {
             conn.closing = true;
+            conn.partial = Vec::new();
             let listener = conn.listener;
+            self.account(id);
+            self.discount(id);
             self.uncount(listener);
             self.watch_silence(id, None);
             self.outputs.push_back(Output::Close(id));
         }
+    }
+
+    /// The shell takes over what the connection still holds.
+    fn discount(&mut self, id: ConnId) {
+        let Some(conn) = self.conn_mut(id) else { return };
+        let held = std::mem::take(&mut conn.counted_outbox) + std::mem::take(&mut conn.counted_partial);
+        self.buffered -= held;
     }
 
     fn uncount(&mut self, listener: ListenerId) {

@@ -1,8 +1,9 @@
 //! Bytes of a connection to packets, and packets to whoever handles them.
 
-use crate::broker::Broker;
 use crate::broker::acks::ReplyBytes;
 use crate::broker::connection::{FlightState, reply_token};
+use crate::broker::limits::FLOOR_BYTES;
+use crate::broker::{Broker, Limit};
 use crate::metrics::Level;
 use crate::mqtt::{
     ConnAck, ConnId, Connect, DecodeError, Disconnect, Frame, Packet, PacketType, PubAck, PubComp, PubRec, PubRel,
@@ -16,23 +17,31 @@ use crate::time::Now;
 pub(crate) struct Fault {
     pub reason: ReasonCode,
     pub text: &'static str,
+    /// Not against the standard, but more than is allowed here.
+    pub limit: Option<Limit>,
 }
 
 impl Fault {
     pub(crate) const fn new(reason: ReasonCode, text: &'static str) -> Self {
-        Self { reason, text }
+        Self { reason, text, limit: None }
+    }
+
+    pub(crate) const fn beyond(limit: Limit, reason: ReasonCode) -> Self {
+        Self { reason, text: limit.key(), limit: Some(limit) }
     }
 }
 
 impl From<DecodeError> for Fault {
     fn from(error: DecodeError) -> Self {
-        Self { reason: error.reason(), text: error.text() }
+        let limit = (error.reason() == ReasonCode::PacketTooLarge).then_some(Limit::PacketBytes);
+        Self { reason: error.reason(), text: error.text(), limit }
     }
 }
 
 impl Broker {
     /// Bytes came. Whole packets are decoded where they lie; only an unfinished one is kept.
     pub fn handle_received(&mut self, now: Now, queues: &mut Queues, id: ConnId, bytes: &[u8]) {
+        self.stats.bytes_received += bytes.len() as u64;
         let Some(conn) = self.conn_mut(id) else { return };
         if conn.partial.is_empty() {
             let used = self.handle_packets(now, queues, id, bytes);
@@ -54,6 +63,17 @@ impl Broker {
             }
         }
         self.flush(id);
+        self.check_partial(now, queues, id);
+    }
+
+    /// Ends a connection whose unfinished packet takes more than what is left in memory for all.
+    fn check_partial(&mut self, now: Now, queues: &mut Queues, id: ConnId) {
+        let Some(held) = self.conn(id).map(|conn| conn.partial.len()) else { return };
+        let left = self.limits.max_buffered_bytes.saturating_sub(self.buffered);
+        if held > FLOOR_BYTES && held > left {
+            let fault = Fault::beyond(Limit::BufferedBytes, ReasonCode::QuotaExceeded);
+            self.fail(now, queues, id, fault);
+        }
     }
 
     /// Handles all whole packets and says how many bytes they were.
@@ -147,8 +167,12 @@ impl Broker {
 
     /// Ends a connection that broke the protocol.
     fn fail(&mut self, now: Now, queues: &mut Queues, id: ConnId, fault: Fault) {
-        self.stats.protocol_errors += 1;
-        self.notice(Level::Info, "client broke the protocol", id, fault.text);
+        if let Some(limit) = fault.limit {
+            self.hit(now, limit, id);
+        } else {
+            self.stats.protocol_errors += 1;
+            self.notice(Level::Info, "client broke the protocol", id, fault.text);
+        }
         self.end(now, queues, id, Some(fault.reason), true);
     }
 

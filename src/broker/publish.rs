@@ -3,16 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::broker::Broker;
 use crate::broker::connection::Connection;
 use crate::broker::packets::{Fault, refusal_reason};
 use crate::broker::routes::{Leg, Route};
 use crate::broker::session::{Peer, Session};
 use crate::broker::target::{BridgeRule, Target};
+use crate::broker::{Broker, Limit};
 use crate::config::{RuleQos, RuleRetain, UpstreamId};
 use crate::mqtt::publish::{Head, encode_head};
 use crate::mqtt::{
-    ConnId, Frame, Message, MessageParts, Packet, PubAck, PubRec, Publish, QoS, ReasonCode, Version, topic,
+    ConnId, Frame, Message, MessageParts, Packet, PubAck, PubRec, Publish, QoS, ReasonCode, UserProperties,
+    Version, topic,
 };
 use crate::queue::{Admission, Delivery, DestId, Outcome, Queues, Refusal, Token};
 use crate::time::Now;
@@ -117,6 +118,9 @@ impl Broker {
         if !publish.properties.subscription_ids.is_empty() {
             return Err(Fault::new(ReasonCode::ProtocolError, "a client sent a subscription id [MQTT-3.3.4-6]"));
         }
+        if self.has_too_many(&publish.properties.user_properties) {
+            return Err(Fault::beyond(Limit::UserProperties, ReasonCode::QuotaExceeded));
+        }
         match self.resolve_alias(id, &publish)? {
             Some(topic) => self.take_publish(now, queues, id, session, &publish, &topic),
             None => self.take_publish(now, queues, id, session, &publish, publish.topic),
@@ -129,7 +133,8 @@ impl Broker {
         let max = self.limits.topic_alias_maximum;
         let Some(conn) = self.conn_mut(id) else { return Ok(None) };
         if alias == 0 || alias > max {
-            return Err(Fault::new(ReasonCode::TopicAliasInvalid, "topic alias above the maximum [MQTT-3.3.2-9]"));
+            // [MQTT-3.3.2-9]
+            return Err(Fault::beyond(Limit::TopicAlias, ReasonCode::TopicAliasInvalid));
         }
         if publish.topic.is_empty() {
             return match conn.aliases.get(&alias) {
@@ -187,7 +192,8 @@ impl Broker {
         let Some(conn) = self.conn(id) else { return Ok(()) };
         let open = conn.acks.len().max(line.map_or(0, |dest| queues.receipts(dest)));
         if conn.version == Version::V5 && open >= usize::from(self.limits.receive_maximum) {
-            return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, "more than Receive Maximum [MQTT-3.3.4-9]"));
+            // [MQTT-3.3.4-9]
+            return Err(Fault::beyond(Limit::ReceiveMaximum, ReasonCode::ReceiveMaximumExceeded));
         }
         Ok(())
     }
@@ -237,8 +243,7 @@ impl Broker {
         token: Option<Token>,
         receipt: Option<(DestId, u16)>,
     ) -> (Outcome, bool) {
-        if !self.is_publishable(inbound.topic) {
-            let refusal = if inbound.topic.starts_with("$SYS/") { Refusal::NotAuthorised } else { Refusal::Topic };
+        if let Err(refusal) = self.check_topic(now, origin, inbound.topic) {
             return (Outcome::Refused(refusal), false);
         }
         let rules = &self.rules;
@@ -273,6 +278,24 @@ impl Broker {
         (queues.finish(admission), !route.is_empty())
     }
 
+    /// Whether the topic may be published to: within the limits, and not the broker's own.
+    fn check_topic(&mut self, now: Now, origin: Origin, topic: &str) -> Result<(), Refusal> {
+        if topic.starts_with("$SYS/") {
+            return Err(Refusal::NotAuthorised);
+        }
+        let Some(limit) = self.topic_limit(topic) else { return Ok(()) };
+        match origin.session {
+            Some(session) => self.hit_from(now, limit, session),
+            None => self.hit_by(now, limit, "a will, an upstream or a node without a session"),
+        }
+        Err(Refusal::Topic)
+    }
+
+    /// Whether a message carries more user properties than are carried on.
+    pub(crate) fn has_too_many(&self, properties: &UserProperties<'_>) -> bool {
+        !properties.is_empty() && properties.iter().nth(self.limits.max_user_properties).is_some()
+    }
+
     /// Whether one of the durable destinations cannot take the message now. Asked before anything is done.
     fn refusal(&self, queues: &mut Queues, route: &Route, inbound: &Inbound<'_>) -> Option<Refusal> {
         let cost = inbound.topic.len() + inbound.properties.len() + inbound.payload.len() + size_of::<Message>();
@@ -302,8 +325,10 @@ impl Broker {
     fn retain(&mut self, queues: &mut Queues, admission: &mut Admission, handout: &mut Handout<'_>) {
         let now = handout.now;
         let message = Arc::clone(handout.message());
-        if !self.retained.has_room(message.topic(), message.payload().is_empty(), message.cost()) {
+        if let Err(limit) = self.retained.check_room(message.topic(), message.payload().is_empty(), message.cost())
+        {
             self.stats.retained_refused += 1;
+            self.hit_by(now, limit, message.topic());
             return;
         }
         if self.retained.set(&message) {
@@ -350,10 +375,12 @@ impl Broker {
 
     /// Writes a QoS 0 message straight into the receiver's outbox; sheds it when the receiver is too slow.
     fn send_qos0(&mut self, id: ConnId, handout: &mut Handout<'_>, leg: &Leg, retain: bool) {
-        let max_outbox = self.limits.max_outbox_bytes;
+        let max_outbox = self.outbox_limit();
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         if conn.outbox.len() + handout.inbound.payload.len() > max_outbox {
             self.stats.shed_qos0 += 1;
+            let own = conn.outbox.len() + handout.inbound.payload.len() > self.limits.max_outbox_bytes;
+            self.hit(handout.now, if own { Limit::OutboxBytes } else { Limit::BufferedBytes }, id);
             return;
         }
         let sent = if leg.ids.is_empty() && !retain && handout.inbound.payload.len() < SHARE_FROM {

@@ -47,7 +47,8 @@ impl Broker {
             user: record.user.map(String::into_boxed_str),
             peer: Peer::Away,
             generation: self.generation,
-            expiry: record.expiry,
+            // The limit may have been lowered since.
+            expiry: record.expiry.min(self.max_session_expiry()),
             subscriptions: FlatMap::default(),
             line: None,
             unacked: Unacked::default(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::broker::Limit;
 use crate::mqtt::{Message, topic};
 use crate::time::Wall;
 
@@ -20,16 +21,21 @@ impl Retained {
         Self { by_topic: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
     }
 
-    /// Whether the message could be kept: it replaces, deletes, or finds room.
-    pub(crate) fn has_room(&self, topic: &str, payload_is_empty: bool, cost: usize) -> bool {
+    /// Whether the message could be kept: it deletes, replaces, or finds room. What was kept before a limit was
+    /// lowered stays, and may be replaced by what is not larger.
+    pub(crate) fn check_room(&self, topic: &str, payload_is_empty: bool, cost: usize) -> Result<(), Limit> {
         if payload_is_empty {
-            return true;
+            return Ok(());
         }
-        let (count, bytes) = match self.by_topic.get(topic) {
-            Some(old) => (self.by_topic.len() - 1, self.bytes - old.cost()),
-            None => (self.by_topic.len(), self.bytes),
-        };
-        count < self.max_messages && bytes + cost <= self.max_bytes
+        let old = self.by_topic.get(topic).map(|old| old.cost());
+        if old.is_none() && self.by_topic.len() >= self.max_messages {
+            return Err(Limit::RetainedMessages);
+        }
+        let old = old.unwrap_or(0);
+        if cost > old && self.bytes - old + cost > self.max_bytes {
+            return Err(Limit::RetainedBytes);
+        }
+        Ok(())
     }
 
     /// Keeps the message for its topic; an empty payload deletes what is there [MQTT-3.3.1-6]. True when that
@@ -117,14 +123,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_before_the_limits_were_lowered_may_be_replaced_but_not_grow() {
+        let mut retained = Retained::new(0, 0);
+        retained.set(&message("a", "12"));
+        let cost = message("a", "12").cost();
+        assert_eq!(retained.check_room("a", false, cost), Ok(()));
+        assert_eq!(retained.check_room("a", false, cost + 1), Err(Limit::RetainedBytes));
+        assert_eq!(retained.check_room("b", false, cost), Err(Limit::RetainedMessages));
+    }
+
+    #[test]
     fn limits_hold_to_the_message_and_an_empty_payload_makes_room() {
         let cost = message("a", "1").cost();
         let mut retained = Retained::new(1, cost);
-        assert!(retained.has_room("a", false, cost));
-        assert!(!retained.has_room("a", false, cost + 1));
+        assert_eq!(retained.check_room("a", false, cost), Ok(()));
+        assert_eq!(retained.check_room("a", false, cost + 1), Err(Limit::RetainedBytes));
         retained.set(&message("a", "1"));
-        assert!(retained.has_room("a", false, cost), "it replaces itself");
-        assert!(!retained.has_room("b", false, cost));
+        assert_eq!(retained.check_room("a", false, cost), Ok(()), "it replaces itself");
+        assert_eq!(retained.check_room("b", false, cost), Err(Limit::RetainedMessages));
         assert!(retained.set(&message("a", "")));
         assert_eq!((retained.len(), retained.bytes()), (0, 0));
         assert!(!retained.set(&message("a", "")));

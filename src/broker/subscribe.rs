@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::broker::Broker;
 use crate::broker::connect::split_share;
 use crate::broker::packets::Fault;
 use crate::broker::session::Peer;
 use crate::broker::target::{Options, Target};
+use crate::broker::{Broker, Limit};
 use crate::mqtt::{
     ConnId, Message, Packet, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     topic,
@@ -34,7 +34,7 @@ impl Broker {
                 retain_as_published: wanted.options.retain_as_published,
                 id: subscription_id,
             };
-            match self.subscribe(session, wanted.filter, options) {
+            match self.subscribe(now, session, wanted.filter, options) {
                 Ok(is_new) => {
                     codes.push(options.qos.as_u8());
                     let send = match wanted.options.retain_handling {
@@ -81,15 +81,23 @@ impl Broker {
     }
 
     /// Adds a subscription or replaces its options. True when it is new.
-    pub(crate) fn subscribe(&mut self, session: u32, filter: &str, options: Options) -> Result<bool, ReasonCode> {
+    pub(crate) fn subscribe(
+        &mut self,
+        now: Now,
+        session: u32,
+        filter: &str,
+        options: Options,
+    ) -> Result<bool, ReasonCode> {
         let (group, plain) = split_share(filter);
-        if filter.len() > self.limits.max_topic_bytes || topic::levels(plain).count() > self.limits.max_topic_levels
-        {
+        let too_long = (filter.len() > self.limits.max_topic_bytes).then_some(Limit::TopicBytes);
+        if let Some(limit) = too_long.or_else(|| self.topic_limit(plain)) {
+            self.hit_from(now, limit, session);
             return Err(ReasonCode::TopicFilterInvalid);
         }
         let max = self.limits.max_subscriptions_per_client;
         let Some(kept) = self.session_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
         if kept.subscriptions.len() >= max && !kept.subscriptions.contains_key(filter) {
+            self.hit_from(now, Limit::Subscriptions, session);
             return Err(ReasonCode::QuotaExceeded);
         }
         kept.subscriptions.insert(filter.into(), options);

@@ -1,5 +1,6 @@
 //! The broker by its behaviours: packets in, packets out, with a store that commits when it is told to.
 
+mod limits;
 mod users;
 
 use super::*;
@@ -23,6 +24,7 @@ struct Bench {
     appended: usize,
     records: Vec<(RecordKind, Box<[u8]>, Box<[u8]>)>,
     closed: Vec<ConnId>,
+    notices: Vec<Notice>,
 }
 
 /// What a connection was sent, decoded one by one.
@@ -86,7 +88,17 @@ impl Bench {
         let mut queues = Queues::new(&config.store, &recovered);
         let mut broker = Broker::new(start, &config, 1);
         broker.recover(start, &mut queues, recovered);
-        Self { broker, queues, millis: 0, hold: false, held: vec![], appended: 0, records: vec![], closed: vec![] }
+        Self {
+            broker,
+            queues,
+            millis: 0,
+            hold: false,
+            held: vec![],
+            appended: 0,
+            records: vec![],
+            closed: vec![],
+            notices: vec![],
+        }
     }
 
     fn now(&self) -> Now {
@@ -114,8 +126,10 @@ impl Bench {
                     self.handle_queue_output(now, output);
                 }
                 while let Some(output) = self.broker.poll_output() {
-                    if let Output::Close(conn) = output {
-                        self.closed.push(conn);
+                    match output {
+                        Output::Close(conn) => self.closed.push(conn),
+                        Output::Notice(notice) => self.notices.push(notice),
+                        Output::Flush(_) | Output::TakenOver(_) => {}
                     }
                 }
                 if !busy {

@@ -64,6 +64,9 @@ impl Default for Broker {
         Self {
             max_connections: 1000,
             max_packet_bytes: 1 << 20,
+            max_client_id_bytes: 1024,
+            max_will_bytes: 64 * KIB,
+            max_user_properties: 256,
             max_inflight_messages: 100,
             receive_maximum: 1000,
             max_queued_messages: 100_000,
@@ -79,6 +82,7 @@ impl Default for Broker {
             max_keepalive: Duration::ZERO,
             max_session_expiry: Duration::from_secs(30 * DAY),
             max_outbox_bytes: MIB,
+            max_buffered_bytes: 128 * MIB,
         }
     }
 }

@@ -87,6 +87,11 @@ pub enum Durability {
 pub struct Broker {
     pub max_connections: usize,
     pub max_packet_bytes: u32,
+    pub max_client_id_bytes: usize,
+    /// Topic, payload and properties.
+    pub max_will_bytes: usize,
+    /// In one PUBLISH or will.
+    pub max_user_properties: usize,
     /// QoS 1 and 2 messages on their way to one client.
     pub max_inflight_messages: u16,
     /// QoS 1 and 2 messages that a client may have on their way to us (Receive Maximum).
@@ -109,6 +114,8 @@ pub struct Broker {
     pub max_session_expiry: Duration,
     /// Bytes waiting in memory for one slow connection before its QoS 0 messages are shed.
     pub max_outbox_bytes: usize,
+    /// All connections together: what waits for slow clients, and packets that are not complete yet.
+    pub max_buffered_bytes: usize,
 }
 
 /// `[[listener]]`

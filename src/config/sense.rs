@@ -6,7 +6,7 @@ use crate::config::Finding;
 use crate::config::document::SourceMap;
 use crate::config::identity::{self, BadIdentity, GATEWAY};
 use crate::config::schema::{
-    Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
+    Broker, Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
 };
 use crate::config::value::show_size;
 use crate::mqtt::topic;
@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config, map: &SourceMap) -> Vec<Finding> {
     let mut found = Vec::new();
     gateway(config, &mut found);
     store(&config.store, &mut found);
+    buffers(&config.broker, &mut found);
     listeners(config, &mut found);
     links(config, &mut found);
     predefined(config, &mut found);
@@ -47,6 +48,21 @@ fn template(path: &str, text: &str, topic: bool, found: &mut Vec<Finding>) {
         && let Err(error) = topic::check_name(text)
     {
         found.push(Finding::error(path, format!("{text:?}: {error}"), "name one topic, without `+` and `#`"));
+    }
+}
+
+/// What one connection may hold must fit into what all of them may hold.
+fn buffers(broker: &Broker, found: &mut Vec<Finding>) {
+    let each = [
+        ("max_outbox_bytes", broker.max_outbox_bytes),
+        ("max_packet_bytes", usize::try_from(broker.max_packet_bytes).unwrap_or(usize::MAX)),
+    ];
+    for (key, bytes) in each.into_iter().filter(|(_, bytes)| *bytes > broker.max_buffered_bytes) {
+        found.push(Finding::error(
+            format!("broker.{key}"),
+            format!("`{key}` is more than `max_buffered_bytes`, so one connection could never use it"),
+            format!("write at most \"{}\"", show_size(bytes.min(broker.max_buffered_bytes) as u64)),
+        ));
     }
 }
 

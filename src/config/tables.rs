@@ -104,6 +104,9 @@ fn broker(s: &mut Section<'_>) -> Broker {
     Broker {
         max_connections: s.get("max_connections", d.max_connections, integer(1..=1_000_000)),
         max_packet_bytes: s.get("max_packet_bytes", d.max_packet_bytes, bytes(KIB..=256 * MIB - 1)),
+        max_client_id_bytes: s.get("max_client_id_bytes", d.max_client_id_bytes, bytes(23..=65_535)),
+        max_will_bytes: s.get("max_will_bytes", d.max_will_bytes, bytes(0..=*MEMORY.end())),
+        max_user_properties: s.get("max_user_properties", d.max_user_properties, integer(0..=MANY)),
         max_inflight_messages: s.get("max_inflight_messages", d.max_inflight_messages, integer(1..=65_535)),
         receive_maximum: s.get("receive_maximum", d.receive_maximum, integer(1..=65_535)),
         max_queued_messages: s.get("max_queued_messages", d.max_queued_messages, integer(1..=u64::MAX >> 1)),
@@ -123,6 +126,7 @@ fn broker(s: &mut Section<'_>) -> Broker {
         max_keepalive: s.get("max_keepalive", d.max_keepalive, duration(KEEPALIVE)),
         max_session_expiry: s.get("max_session_expiry", d.max_session_expiry, duration(EXPIRY)),
         max_outbox_bytes: s.get("max_outbox_bytes", d.max_outbox_bytes, bytes(MEMORY)),
+        max_buffered_bytes: s.get("max_buffered_bytes", d.max_buffered_bytes, bytes(MEMORY)),
     }
 }
 

@@ -122,6 +122,12 @@ impl Engine {
         }
     }
 
+    /// Whether a client has to take what it is sent, or wait for the disk, before more is read from it.
+    #[must_use]
+    pub fn is_backlogged(&self, conn: ConnId) -> bool {
+        self.conn(conn) == Conn::Client && self.broker.is_backlogged(conn)
+    }
+
     fn conn(&self, conn: ConnId) -> Conn {
         self.conns.get(conn.0 as usize).copied().unwrap_or(Conn::Client)
     }

@@ -129,8 +129,7 @@ impl<S: Stream, H> Connection<S, H> {
         let mut budget = READ_BYTES_PER_TURN;
         while !core.is_closing(conn) {
             // A peer that does not take its answers may not ask for more of them. The write side wakes us.
-            let waiting = core.engine.outbox(conn).map_or(0, |outbox| outbox.len());
-            if waiting >= core.pause_bytes {
+            if core.is_paused(conn) {
                 return None;
             }
             if budget == 0 {
@@ -163,13 +162,13 @@ impl<S: Stream, H> Connection<S, H> {
             if !core.is_dirty(conn) || core.is_closing(conn) {
                 return Ok(());
             }
+            let paused = core.is_paused(conn);
             if let Some(outbox) = core.engine.outbox(conn) {
-                let paused = outbox.len() >= core.pause_bytes;
                 match poll_drain(&mut self.stream, cx, outbox) {
                     Poll::Ready(written) => written?,
                     Poll::Pending => {
                         // Reading may go on, and it was not even tried.
-                        if paused && outbox.len() < core.pause_bytes {
+                        if paused && !core.is_paused(conn) {
                             cx.waker().wake_by_ref();
                         }
                         return Ok(());

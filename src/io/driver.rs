@@ -279,6 +279,12 @@ impl Core {
         }
     }
 
+    /// Whether the connection is not read until its peer took some of its outbox, or the engine answers.
+    pub(super) fn is_paused(&mut self, conn: ConnId) -> bool {
+        let waiting = self.engine.outbox(conn).map_or(0, |outbox| outbox.len());
+        waiting >= self.pause_bytes || self.engine.is_backlogged(conn)
+    }
+
     /// Changes a connection's slot and wakes its task, unless that task is the one that runs.
     fn wake(&mut self, conn: ConnId, change: impl FnOnce(&mut Slot)) {
         let Some(slot) = self.slots.get_mut(conn.0 as usize) else { return };

@@ -39,6 +39,7 @@ pub struct Outbox {
     /// Bytes of the first piece (`head`, or if that is empty the front of `rest`) that are already written.
     written: usize,
     len: usize,
+    added: usize,
 }
 
 impl Outbox {
@@ -52,6 +53,11 @@ impl Outbox {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Bytes appended since this was last asked.
+    pub fn take_added(&mut self) -> usize {
+        std::mem::take(&mut self.added)
     }
 
     /// The buffer to encode at the end of.
@@ -71,7 +77,12 @@ impl Outbox {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         self.tail().extend_from_slice(bytes);
-        self.len += bytes.len();
+        self.grow(bytes.len());
+    }
+
+    fn grow(&mut self, by: usize) {
+        self.len += by;
+        self.added += by;
     }
 
     /// Lets `encode` append to the tail in place, without a second copy.
@@ -80,7 +91,7 @@ impl Outbox {
         let before = tail.len();
         encode(tail);
         let added = tail.len() - before;
-        self.len += added;
+        self.grow(added);
     }
 
     /// Appends a message's payload: copied when short, shared when long.
@@ -89,7 +100,7 @@ impl Outbox {
             self.put(message.payload());
         } else {
             self.rest.push_back(Piece::Payload(Arc::clone(message)));
-            self.len += message.payload().len();
+            self.grow(message.payload().len());
         }
     }
 
@@ -113,7 +124,7 @@ impl Outbox {
         assert!(count <= self.len, "consumed more than was queued");
         self.len -= count;
         if self.len == 0 {
-            *self = Self::default();
+            *self = Self { added: self.added, ..Self::default() };
             return;
         }
         self.written += count;
