@@ -20,6 +20,7 @@ mod recover;
 mod retained;
 mod routes;
 pub(crate) mod session;
+mod share;
 mod subscribe;
 mod target;
 mod tree;

@@ -267,7 +267,9 @@ impl Broker {
             self.hand_to(queues, &mut admission, &mut handout, leg);
         }
         for share in &route.shares {
-            if let Some(leg) = self.choose(share) {
+            if let Some(leg) = self.choose(queues, share, inbound.qos) {
+                // Its member may get a copy of its own as well (MQTT 5.0, 4.8.2).
+                queues.another_copy(&mut admission);
                 self.hand_to(queues, &mut admission, &mut handout, leg);
             }
         }
@@ -299,7 +301,7 @@ impl Broker {
     /// Whether one of the durable destinations cannot take the message now. Asked before anything is done.
     fn refusal(&self, queues: &mut Queues, route: &Route, inbound: &Inbound<'_>) -> Option<Refusal> {
         let cost = inbound.topic.len() + inbound.properties.len() + inbound.payload.len() + size_of::<Message>();
-        for leg in &route.legs {
+        for leg in route.legs.iter().chain(route.shares.iter().flat_map(|share| &share.members)) {
             match leg.target {
                 Target::Session(session) => {
                     let durable = self.sessions.get(session as usize).is_some_and(Session::is_durable);
@@ -399,21 +401,6 @@ impl Broker {
         } else {
             self.stats.too_large_for_receiver += 1;
         }
-    }
-
-    /// Whose turn it is in a shared subscription: the next connected member, or else the next that will be back.
-    fn choose<'a>(&self, share: &'a crate::broker::routes::Share) -> Option<&'a Leg> {
-        let count = share.members.len();
-        let start = share.next.get();
-        let turn = |offset: usize| (start + offset) % count;
-        let peer = |leg: &Leg| match leg.target {
-            Target::Session(session) => self.sessions.get(session as usize).map(|session| session.peer),
-            Target::Rule(_) => None,
-        };
-        let connected = (0..count).map(turn).find(|i| peer(&share.members[*i]).is_some_and(|p| p != Peer::Away));
-        let chosen = connected.or_else(|| (count > 0).then(|| turn(0)))?;
-        share.next.set(chosen + 1);
-        share.members.get(chosen)
     }
 }
 

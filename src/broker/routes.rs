@@ -29,8 +29,8 @@ pub(crate) struct Leg {
 #[derive(Debug)]
 pub(crate) struct Share {
     pub members: Box<[Leg]>,
-    /// Whose turn it is.
-    pub next: Cell<usize>,
+    /// Whose turn it is: the subscription's, not the topic's, so that many topics are shared out evenly too.
+    pub turn: Rc<Cell<usize>>,
 }
 
 /// Everything that a topic leads to.
@@ -93,9 +93,9 @@ fn compile(found: &Found<'_>, excludes: impl Fn(u32) -> bool) -> Route {
             ids.push(options.id);
         }
     }
-    let shares = found.shared.iter().map(|(_, members)| Share {
-        members: members.iter().map(|(target, options)| leg(*target, *options)).collect(),
-        next: Cell::new(0),
+    let shares = found.shared.iter().map(|group| Share {
+        members: group.members.iter().map(|(target, options)| leg(*target, *options)).collect(),
+        turn: Rc::clone(&group.turn),
     });
     Route {
         legs: legs

@@ -1,224 +1,19 @@
 //! The broker by its behaviours: packets in, packets out, with a store that commits when it is told to.
 
+mod bench;
 mod limits;
+mod share;
 mod users;
 
 use super::*;
+use crate::broker::tests::bench::{Bench, hello, message, qos};
 use crate::config::Config;
 use crate::mqtt;
 use crate::mqtt::{
     ConnAck, Connect, ConnectProperties, PacketType, PubAck, PubRec, PubRel, Publish, PublishProperties, QoS,
-    RetainHandling, Subscribe, SubscribeOptions, SubscribeProperties, Subscription, WillProperties, frame,
+    RetainHandling, SubscribeOptions, WillProperties,
 };
-use crate::queue::{self, Owner, RecordKind, Recovered, Reply};
-
-/// A broker, its queues, and the time.
-struct Bench {
-    broker: Broker,
-    queues: Queues,
-    millis: u64,
-    /// Commits wait until told.
-    hold: bool,
-    held: Vec<u64>,
-    /// Messages written.
-    appended: usize,
-    records: Vec<(RecordKind, Box<[u8]>, Box<[u8]>)>,
-    closed: Vec<ConnId>,
-    notices: Vec<Notice>,
-}
-
-/// What a connection was sent, decoded one by one.
-fn packets(version: Version, bytes: &[u8]) -> Vec<String> {
-    let mut rest = bytes;
-    let mut found = Vec::new();
-    while let Some(frame) = frame(rest, u32::MAX).unwrap() {
-        rest = &rest[frame.raw.len()..];
-        found.push(match Packet::decode(version, &frame).unwrap() {
-            Packet::Publish(publish) => {
-                let flags = format!(
-                    "{}{}{}",
-                    publish.qos.as_u8(),
-                    if publish.dup { " dup" } else { "" },
-                    if publish.retain { " retained" } else { "" }
-                );
-                let ids: Vec<u32> = publish.properties.subscription_ids.into_iter().collect();
-                let ids = if ids.is_empty() { String::new() } else { format!(" ids {ids:?}") };
-                format!("{}={} qos {flags}{ids}", publish.topic, String::from_utf8_lossy(publish.payload))
-            }
-            Packet::ConnAck(ack) => format!("connack {:?} present {}", ack.reason, ack.session_present),
-            Packet::PubAck(ack) => format!("puback {} {:?}", ack.pkid, ack.reason),
-            Packet::PubRec(ack) => format!("pubrec {} {:?}", ack.pkid, ack.reason),
-            Packet::PubRel(ack) => format!("pubrel {}", ack.pkid),
-            Packet::PubComp(ack) => format!("pubcomp {} {:?}", ack.pkid, ack.reason),
-            Packet::SubAck(ack) => format!("suback {:?}", ack.codes),
-            Packet::UnsubAck(ack) => format!("unsuback {:?}", ack.codes),
-            Packet::Disconnect(disconnect) => format!("disconnect {:?}", disconnect.reason),
-            other => format!("{other:?}"),
-        });
-    }
-    assert!(rest.is_empty(), "half a packet was sent");
-    found
-}
-
-fn hello(version: Version, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        clean_start: false,
-        keep_alive: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties: ConnectProperties { session_expiry: Some(3600), ..ConnectProperties::default() },
-    }
-}
-
-fn message(topic: &'static str, payload: &'static str, qos: QoS, pkid: u16) -> Publish<'static> {
-    let properties = PublishProperties::default();
-    Publish { dup: false, qos, retain: false, topic, pkid, properties, payload: payload.as_bytes() }
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with(Config::default(), Recovered::default())
-    }
-
-    fn with(config: Config, recovered: Recovered) -> Self {
-        let start = Now { at: Instant::ZERO, wall: Wall::from_millis(1_700_000_000_000) };
-        let mut queues = Queues::new(&config.store, &recovered);
-        let mut broker = Broker::new(start, &config, 1);
-        broker.recover(start, &mut queues, recovered);
-        Self {
-            broker,
-            queues,
-            millis: 0,
-            hold: false,
-            held: vec![],
-            appended: 0,
-            records: vec![],
-            closed: vec![],
-            notices: vec![],
-        }
-    }
-
-    fn now(&self) -> Now {
-        Now {
-            at: Instant::from_micros(self.millis * 1000),
-            wall: Wall::from_millis(1_700_000_000_000 + self.millis),
-        }
-    }
-
-    /// Lets everything happen that can happen within the next second, and commits unless held.
-    fn settle(&mut self) {
-        for _ in 0..2 {
-            self.millis += 500;
-            let now = self.now();
-            self.broker.handle_timeout(now, &mut self.queues);
-            loop {
-                let mut busy = false;
-                while let Some((_, owner)) = self.queues.poll_ready() {
-                    if let Owner::Session(session) = owner {
-                        self.broker.pump(now, &mut self.queues, session);
-                    }
-                }
-                while let Some(output) = self.queues.poll_output(now) {
-                    busy = true;
-                    self.handle_queue_output(now, output);
-                }
-                while let Some(output) = self.broker.poll_output() {
-                    match output {
-                        Output::Close(conn) => self.closed.push(conn),
-                        Output::Notice(notice) => self.notices.push(notice),
-                        Output::Flush(_) | Output::TakenOver(_) => {}
-                    }
-                }
-                if !busy {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn handle_queue_output(&mut self, now: Now, output: queue::Output) {
-        match output {
-            queue::Output::Commit(batch) => {
-                for op in &batch.ops {
-                    self.appended += usize::from(matches!(op, queue::Op::Append { .. }));
-                    if let queue::Op::Put { kind, key, value } = op {
-                        self.records.retain(|(k, other, _)| (k, other) != (kind, key));
-                        self.records.push((*kind, key.clone(), value.clone()));
-                    }
-                }
-                if self.hold {
-                    self.held.push(batch.id);
-                } else {
-                    self.queues.handle_reply(now, Reply::Committed { batch: batch.id });
-                }
-            }
-            queue::Output::Settled(token) => self.broker.handle_settled(token),
-            queue::Output::Read(_) | queue::Output::Notice(_) => {}
-        }
-    }
-
-    fn commit(&mut self) {
-        let now = self.now();
-        self.hold = false;
-        for batch in std::mem::take(&mut self.held) {
-            self.queues.handle_reply(now, Reply::Committed { batch });
-        }
-        self.settle();
-    }
-
-    fn send(&mut self, conn: u32, packet: &Packet<'_>, version: Version) {
-        let mut bytes = Vec::new();
-        packet.encode(version, &mut bytes);
-        let now = self.now();
-        self.broker.handle_received(now, &mut self.queues, ConnId(conn), &bytes);
-        self.settle();
-    }
-
-    /// What the connection was sent since the last time, after everything settled.
-    fn sent(&mut self, conn: u32, version: Version) -> Vec<String> {
-        let Some(outbox) = self.broker.outbox(ConnId(conn)) else { return Vec::new() };
-        let outbox = std::mem::take(outbox);
-        let mut slices = [std::io::IoSlice::new(&[]); 16];
-        let filled = outbox.slices(&mut slices);
-        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
-        assert_eq!(bytes.len(), outbox.len());
-        packets(version, &bytes)
-    }
-
-    fn connect(&mut self, conn: u32, connect: &Connect<'_>) -> Vec<String> {
-        let now = self.now();
-        self.broker.handle_accepted(now, ConnId(conn), ListenerId(0), None);
-        self.send(conn, &Packet::Connect(*connect), connect.version);
-        self.sent(conn, connect.version)
-    }
-
-    fn subscribe(&mut self, conn: u32, version: Version, filter: &str, options: SubscribeOptions, id: Option<u32>) {
-        let filters = [Subscription { filter, options }];
-        let packet = Subscribe {
-            pkid: 9,
-            properties: SubscribeProperties { subscription_id: id, ..SubscribeProperties::default() },
-            filters: filters.as_slice().into(),
-        };
-        self.send(conn, &Packet::Subscribe(packet), version);
-    }
-
-    fn publish(&mut self, conn: u32, version: Version, publish: &Publish<'_>) {
-        self.send(conn, &Packet::Publish(*publish), version);
-    }
-
-    fn lose(&mut self, conn: u32) {
-        let now = self.now();
-        self.broker.handle_closed(now, &mut self.queues, ConnId(conn));
-        self.settle();
-    }
-}
-
-fn qos(qos: QoS) -> SubscribeOptions {
-    SubscribeOptions { qos, ..SubscribeOptions::default() }
-}
+use crate::queue::{Owner, Recovered, Reply};
 
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
@@ -496,25 +291,6 @@ fn no_local_and_retain_as_published_are_kept() {
 }
 
 #[test]
-fn members_of_a_shared_subscription_take_turns() {
-    let mut bench = Bench::new();
-    for conn in 0..2 {
-        bench.connect(conn, &hello(V5, ["m0", "m1"][conn as usize]));
-        bench.subscribe(conn, V5, "$share/g/a", qos(QoS::AtMostOnce), None);
-        bench.sent(conn, V5);
-    }
-    bench.connect(2, &hello(V5, "pub"));
-    for _ in 0..4 {
-        bench.publish(2, V5, &message("a", "x", QoS::AtMostOnce, 0));
-    }
-    assert_eq!((bench.sent(0, V5).len(), bench.sent(1, V5).len()), (2, 2));
-    bench.lose(1);
-    bench.publish(2, V5, &message("a", "x", QoS::AtMostOnce, 0));
-    bench.publish(2, V5, &message("a", "x", QoS::AtMostOnce, 0));
-    assert_eq!(bench.sent(0, V5).len(), 2, "who is away is passed over");
-}
-
-#[test]
 fn a_topic_alias_stands_for_the_topic_it_was_sent_with() {
     let mut bench = Bench::new();
     bench.connect(0, &hello(V5, "c"));
@@ -555,8 +331,8 @@ fn a_failing_disk_refuses_what_must_be_stored_and_nothing_else() {
     bench.hold = true;
     bench.publish(1, V5, &message("a", "x", QoS::AtLeastOnce, 1));
     let now = bench.now();
-    for batch in bench.held.clone() {
-        bench.queues.handle_reply(now, Reply::Failed { batch, error: "disk full".into() });
+    for batch in std::mem::take(&mut bench.held) {
+        bench.queues.handle_reply(now, Reply::Failed { batch: batch.id, error: "disk full".into() });
     }
     bench.publish(1, V5, &message("a", "y", QoS::AtLeastOnce, 2));
     bench.publish(1, V5, &message("b", "z", QoS::AtLeastOnce, 3));
@@ -625,8 +401,7 @@ fn sessions_and_their_subscriptions_are_there_after_a_restart() {
     let mut bench = Bench::new();
     bench.connect(0, &with_will("c", 60));
     bench.subscribe(0, V5, "a/#", qos(QoS::AtLeastOnce), Some(5));
-    let recovered = Recovered { records: bench.records.clone(), ..Recovered::default() };
-    let mut bench = Bench::with(Config::default(), recovered);
+    let mut bench = bench.restart();
     assert_eq!((bench.broker.sessions(), bench.broker.subscriptions()), (1, 1));
     bench.connect(1, &hello(V5, "watch"));
     bench.subscribe(1, V5, "will", qos(QoS::AtMostOnce), None);

@@ -3,7 +3,9 @@
 //! One walk per topic finds everything; [`crate::broker::routes`] remembers the result until a subscription changes,
 //! so the walk is not on the path of ordinary messages.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::{Options, Target};
@@ -25,8 +27,16 @@ struct Node {
 /// Shared subscriptions that end at one node, by group; and those with `#`.
 #[derive(Debug, Default)]
 struct Shared {
-    here: BTreeMap<Box<str>, Here>,
-    below: BTreeMap<Box<str>, Here>,
+    here: BTreeMap<Box<str>, Group>,
+    below: BTreeMap<Box<str>, Group>,
+}
+
+/// One shared subscription: a group's members at one filter.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub members: Here,
+    /// Whose turn it is, over all topics that match.
+    pub turn: Rc<Cell<usize>>,
 }
 
 impl Node {
@@ -38,15 +48,20 @@ impl Node {
         match (group, below) {
             (None, false) => &mut self.here,
             (None, true) => &mut self.below,
-            (Some(group), false) => self.shared.get_or_insert_default().here.entry(group.into()).or_default(),
-            (Some(group), true) => self.shared.get_or_insert_default().below.entry(group.into()).or_default(),
+            (Some(group), _) => &mut self.group(group, below).members,
         }
+    }
+
+    fn group(&mut self, name: &str, below: bool) -> &mut Group {
+        let shared = self.shared.get_or_insert_default();
+        let groups = if below { &mut shared.below } else { &mut shared.here };
+        groups.entry(name.into()).or_default()
     }
 
     fn forget_empty_group(&mut self, group: &str, below: bool) {
         let Some(shared) = &mut self.shared else { return };
         let groups = if below { &mut shared.below } else { &mut shared.here };
-        if groups.get(group).is_some_and(FlatMap::is_empty) {
+        if groups.get(group).is_some_and(|group| group.members.is_empty()) {
             groups.remove(group);
         }
         if shared.here.is_empty() && shared.below.is_empty() {
@@ -56,14 +71,12 @@ impl Node {
 
     fn visit_here<'a>(&'a self, found: &mut Found<'a>) {
         found.plain.extend(self.here.iter());
-        let groups = self.shared.iter().flat_map(|shared| &shared.here);
-        found.shared.extend(groups.map(|(name, members)| (name.as_ref(), members)));
+        found.shared.extend(self.shared.iter().flat_map(|shared| shared.here.values()));
     }
 
     fn visit_below<'a>(&'a self, found: &mut Found<'a>) {
         found.plain.extend(self.below.iter());
-        let groups = self.shared.iter().flat_map(|shared| &shared.below);
-        found.shared.extend(groups.map(|(name, members)| (name.as_ref(), members)));
+        found.shared.extend(self.shared.iter().flat_map(|shared| shared.below.values()));
     }
 }
 
@@ -71,7 +84,7 @@ impl Node {
 #[derive(Debug, Default)]
 pub(crate) struct Found<'a> {
     pub plain: Vec<(&'a Target, &'a Options)>,
-    pub shared: Vec<(&'a str, &'a Here)>,
+    pub shared: Vec<&'a Group>,
 }
 
 /// All subscriptions. Filters are taken as already checked.

@@ -28,6 +28,11 @@ impl Queues {
         Admission { seq: self.stamp(), token, ticket: None }
     }
 
+    /// Gives what is pushed next a later position: a line that has the message already may get it once more.
+    pub fn another_copy(&mut self, admission: &mut Admission) {
+        admission.seq = self.stamp();
+    }
+
     /// Whether the line would refuse a message of `cost` bytes rather than take it or drop something by its policy.
     #[must_use]
     pub fn refuses(&self, dest: DestId, cost: usize) -> Option<Refusal> {

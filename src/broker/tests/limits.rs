@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::broker::local::LocalPublish;
-use crate::mqtt::{Message, MessageParts, Will as WillPacket};
-use crate::queue::{LineStats, Refusal};
+use crate::mqtt::{Message, MessageParts, Will as WillPacket, frame};
+use crate::queue::{self, LineStats, RecordKind, Refusal};
 
 /// A limit by its key, and what shows that it holds.
 const CASES: &[(&str, fn())] = &[

@@ -29,9 +29,7 @@ fn a_session_is_kept_for_its_user_and_starts_anew_for_any_other() {
 
 #[test]
 fn the_user_of_a_stored_session_is_known_after_a_restart() {
-    let bench = left_by(Some("ann"));
-    let recovered = Recovered { records: bench.records.clone(), ..Recovered::default() };
-    let mut bench = Bench::with(Config::default(), recovered);
+    let mut bench = left_by(Some("ann")).restart();
     assert_eq!(bench.connect(2, &hello(V5, "c")), ["connack Success present false"]);
 }
 
