@@ -154,7 +154,7 @@ impl Broker {
             properties.assigned_client_id = granted.assigned.as_deref();
             properties.server_keep_alive = granted.keep_alive;
             properties.receive_maximum = Some(self.limits.receive_maximum);
-            properties.maximum_packet_size = Some(self.limits.max_packet_bytes);
+            properties.maximum_packet_size = self.conn(id).map(|conn| self.max_packet_bytes(conn.listener));
             properties.topic_alias_maximum = Some(self.limits.topic_alias_maximum);
         }
         self.reply(id, &Packet::ConnAck(ack));

@@ -55,10 +55,9 @@ impl Broker {
     /// A connection that said nothing for one and a half keep-alives is dead [MQTT-3.1.2-22]; one that did not even
     /// say CONNECT never lived.
     fn check_silence(&mut self, now: Now, queues: &mut Queues, id: ConnId, epoch: u16) {
-        let connect_timeout = self.limits.connect_timeout;
         let Some(conn) = self.conn(id).filter(|conn| conn.epoch == epoch && !conn.closing) else { return };
         let (allowed, connected) = match (conn.session, conn.silence) {
-            (None, _) => (connect_timeout, false),
+            (None, _) => (self.connect_timeout(conn.listener), false),
             (Some(_), Some(silence)) => (silence, true),
             (Some(_), None) => return,
         };

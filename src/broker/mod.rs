@@ -120,6 +120,8 @@ struct Listener {
     name: String,
     allow_anonymous: bool,
     max_connections: usize,
+    max_packet_bytes: u32,
+    connect_timeout: Duration,
     connections: usize,
 }
 
@@ -164,6 +166,8 @@ impl Broker {
             name: listener.name.clone(),
             allow_anonymous: listener.allow_anonymous,
             max_connections: listener.max_connections,
+            max_packet_bytes: listener.max_packet_bytes.unwrap_or(limits.max_packet_bytes),
+            connect_timeout: listener.connect_timeout.unwrap_or(limits.connect_timeout),
             connections: 0,
         });
         let when_full = WhenFull::DropOldest;
@@ -267,7 +271,7 @@ impl Broker {
             self.close(conn);
             return;
         }
-        self.watch_silence(conn, Some(now.at + self.limits.connect_timeout));
+        self.watch_silence(conn, Some(now.at + self.connect_timeout(listener)));
     }
 
     /// The connection is gone, by the peer or by the transport.
@@ -386,6 +390,18 @@ impl Broker {
         let Some(conn) = self.conn_mut(id) else { return };
         let held = std::mem::take(&mut conn.counted_outbox) + std::mem::take(&mut conn.counted_partial);
         self.buffered -= held;
+    }
+
+    /// The largest packet that a connection's listener takes.
+    pub(crate) fn max_packet_bytes(&self, listener: ListenerId) -> u32 {
+        let listener = self.listeners.get(usize::from(listener.0));
+        listener.map_or(self.limits.max_packet_bytes, |listener| listener.max_packet_bytes)
+    }
+
+    /// How long a connection of this listener may take to say CONNECT.
+    pub(crate) fn connect_timeout(&self, listener: ListenerId) -> Duration {
+        let listener = self.listeners.get(usize::from(listener.0));
+        listener.map_or(self.limits.connect_timeout, |listener| listener.connect_timeout)
     }
 
     fn uncount(&mut self, listener: ListenerId) {

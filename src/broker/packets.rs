@@ -84,8 +84,8 @@ impl Broker {
             if conn.closing {
                 return used;
             }
-            let (version, session) = (conn.version, conn.session);
-            let result = match frame(&bytes[used..], self.limits.max_packet_bytes) {
+            let (version, session, listener) = (conn.version, conn.session, conn.listener);
+            let result = match frame(&bytes[used..], self.max_packet_bytes(listener)) {
                 Ok(None) => return used,
                 Ok(Some(frame)) => {
                     used += frame.raw.len();

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Broker, Config, Direction, Durability, Gateway, Listener, Log, LogFormat, LogLevel, Rule, RuleQos, RuleRetain,
-    Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    Bind, Broker, Config, Direction, Durability, Gateway, Listener, Log, LogFormat, LogLevel, Rule, RuleQos,
+    RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -92,10 +92,14 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             name: "local".to_owned(),
-            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))),
+            mode: 0o660,
             tls: None,
             allow_anonymous: true,
             max_connections: Broker::default().max_connections,
+            max_connections_per_address: 0,
+            max_packet_bytes: None,
+            connect_timeout: None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod sense;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod url;
 mod value;
 

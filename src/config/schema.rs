@@ -1,6 +1,7 @@
 //! The configuration as the program sees it. Every field is a key of `config/moteway.toml`, with the same name.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -122,10 +123,58 @@ pub struct Broker {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     pub name: String,
-    pub bind: SocketAddr,
+    pub bind: Bind,
+    /// Permissions of a Unix socket.
+    pub mode: u32,
     pub tls: Option<ServerTls>,
     pub allow_anonymous: bool,
     pub max_connections: usize,
+    /// From one IPv4 address or one IPv6 network of 64 bits. Zero: as many as the listener takes.
+    pub max_connections_per_address: usize,
+    /// When it is not that of `[broker]`.
+    pub max_packet_bytes: Option<u32>,
+    /// When it is not that of `[broker]`.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Bind {
+    /// The address, unless it is a Unix socket.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether only programs on this machine can reach it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.tcp().is_none_or(|address| address.ip().is_loopback())
+    }
+}
+
+impl From<SocketAddr> for Bind {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

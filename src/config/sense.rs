@@ -1,13 +1,14 @@
 //! Does it make sense together? Checks of the finished configuration that no single key can answer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::config::Finding;
 use crate::config::document::SourceMap;
 use crate::config::identity::{self, BadIdentity, GATEWAY};
 use crate::config::schema::{
-    Broker, Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
+    Bind, Broker, Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
 };
+use crate::config::transport;
 use crate::config::value::show_size;
 use crate::mqtt::topic;
 use crate::time::Duration;
@@ -18,7 +19,7 @@ pub(super) fn check(config: &Config, map: &SourceMap) -> Vec<Finding> {
     gateway(config, &mut found);
     store(&config.store, &mut found);
     buffers(&config.broker, &mut found);
-    listeners(config, &mut found);
+    listeners(config, map, &mut found);
     links(config, &mut found);
     predefined(config, &mut found);
     upstreams(config, map, &mut found);
@@ -76,12 +77,13 @@ fn store(store: &Store, found: &mut Vec<Finding>) {
     }
 }
 
-fn listeners(config: &Config, found: &mut Vec<Finding>) {
+fn listeners(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
     unique("listener", config.listener.iter().map(|listener| listener.name.as_str()), found);
-    let binds: Vec<SocketAddr> = config.listener.iter().map(|listener| listener.bind).collect();
+    let binds: Vec<&Bind> = config.listener.iter().map(|listener| &listener.bind).collect();
     distinct_addresses("listener", &binds, found);
     for (i, listener) in config.listener.iter().enumerate() {
         anonymous(i, listener, found);
+        transport::check(i, listener, map, found);
     }
     if config.listener.is_empty() {
         let message = "there is no listener, so no MQTT client can connect";
@@ -90,7 +92,7 @@ fn listeners(config: &Config, found: &mut Vec<Finding>) {
 }
 
 fn anonymous(i: usize, listener: &Listener, found: &mut Vec<Finding>) {
-    let open = !listener.bind.ip().is_loopback();
+    let open = !listener.bind.is_local();
     if !listener.allow_anonymous {
         found.push(Finding::warning(
             format!("listener[{i}].allow_anonymous"),
@@ -257,10 +259,10 @@ fn endpoints(path: &str, upstream: &Upstream, config: &Config, found: &mut Vec<F
     }
     for (i, url) in upstream.url.iter().enumerate() {
         let own = config.listener.iter().find(|listener| {
-            is_loopback(url) && listener.bind.port() == url.port && {
-                let ip = listener.bind.ip();
-                ip.is_loopback() || ip.is_unspecified()
-            }
+            listener.bind.tcp().is_some_and(|bind| {
+                let here = bind.ip().is_loopback() || bind.ip().is_unspecified();
+                here && is_loopback(url) && bind.port() == url.port
+            })
         });
         if let Some(listener) = own {
             found.push(Finding::warning(
@@ -322,18 +324,20 @@ fn unique<'n>(path: &str, names: impl Iterator<Item = &'n str>, found: &mut Vec<
     }
 }
 
-/// Linux refuses to listen twice on a port when one of the addresses is the wildcard of that family.
-fn distinct_addresses(path: &str, binds: &[SocketAddr], found: &mut Vec<Finding>) {
+fn distinct_addresses(path: &str, binds: &[&Bind], found: &mut Vec<Finding>) {
     for (i, bind) in binds.iter().enumerate() {
-        let clash = binds[..i].iter().find(|other| {
-            let same_port = other.port() == bind.port() && bind.port() != 0;
-            let same_family = other.is_ipv4() == bind.is_ipv4();
-            let wildcard = other.ip().is_unspecified() || bind.ip().is_unspecified();
-            same_port && (other.ip() == bind.ip() || (same_family && wildcard))
-        });
-        if let Some(other) = clash {
+        if let Some(other) = binds[..i].iter().find(|other| clash(bind, other)) {
             let message = format!("{bind} is already taken by {other} above");
-            found.push(Finding::error(format!("{path}[{i}].bind"), message, "use another port"));
+            let remedy = if bind.tcp().is_some() { "use another port" } else { "use another path" };
+            found.push(Finding::error(format!("{path}[{i}].bind"), message, remedy));
         }
     }
+}
+
+/// Linux refuses to listen twice on a port when one of the addresses is the wildcard of that family.
+fn clash(a: &Bind, b: &Bind) -> bool {
+    let (Some(tcp_a), Some(tcp_b)) = (a.tcp(), b.tcp()) else { return a == b };
+    let same_family = tcp_a.is_ipv4() == tcp_b.is_ipv4();
+    let wildcard = tcp_a.ip().is_unspecified() || tcp_b.ip().is_unspecified();
+    tcp_a.port() == tcp_b.port() && tcp_a.port() != 0 && (tcp_a.ip() == tcp_b.ip() || (same_family && wildcard))
 }

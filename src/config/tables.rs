@@ -10,7 +10,9 @@ use crate::config::schema::{
     LogLevel, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
-use crate::config::value::{Parsed, Wrong, address, boolean, bytes, choice, duration, integer, name, path, string};
+use crate::config::value::{
+    Parsed, Wrong, address, bind, boolean, bytes, choice, duration, integer, name, path, permissions, string,
+};
 use crate::mqtt::{QoS, topic};
 use crate::time::Duration;
 
@@ -21,6 +23,8 @@ const TIB: u64 = 1 << 40;
 const MANY: u64 = 100_000_000;
 /// Bytes in memory: what a 32-bit machine can address.
 const MEMORY: RangeInclusive<u64> = KIB..=2 << 30;
+/// MQTT counts the length of a packet in 28 bits.
+const PACKET: RangeInclusive<u64> = KIB..=256 * MIB - 1;
 const DISK: RangeInclusive<u64> = MIB..=16 * TIB;
 
 /// Waiting on a network.
@@ -103,7 +107,7 @@ fn broker(s: &mut Section<'_>) -> Broker {
     let d = Broker::default();
     Broker {
         max_connections: s.get("max_connections", d.max_connections, integer(1..=1_000_000)),
-        max_packet_bytes: s.get("max_packet_bytes", d.max_packet_bytes, bytes(KIB..=256 * MIB - 1)),
+        max_packet_bytes: s.get("max_packet_bytes", d.max_packet_bytes, bytes(PACKET)),
         max_client_id_bytes: s.get("max_client_id_bytes", d.max_client_id_bytes, bytes(23..=65_535)),
         max_will_bytes: s.get("max_will_bytes", d.max_will_bytes, bytes(0..=*MEMORY.end())),
         max_user_properties: s.get("max_user_properties", d.max_user_properties, integer(0..=MANY)),
@@ -131,15 +135,24 @@ fn broker(s: &mut Section<'_>) -> Broker {
 }
 
 fn listener(s: &mut Section<'_>, connections: usize) -> Listener {
+    let default = Listener::default();
     let name = s.require("name", "\"local\"", name);
-    let bind = s.require("bind", "\"127.0.0.1:1883\"", address).unwrap_or(Listener::default().bind);
+    let bind = s.require("bind", "\"127.0.0.1:1883\"", bind).unwrap_or(default.bind);
     Listener {
         name: name.unwrap_or_default(),
-        bind,
+        mode: s.get("mode", default.mode, permissions),
         tls: s.optional_section("tls", server_tls),
         // Whoever opens the broker to a network without asking for names must say so in words.
-        allow_anonymous: s.get("allow_anonymous", bind.ip().is_loopback(), boolean),
+        allow_anonymous: s.get("allow_anonymous", bind.is_local(), boolean),
         max_connections: s.get("max_connections", connections, integer(1..=1_000_000)),
+        max_connections_per_address: s.get(
+            "max_connections_per_address",
+            default.max_connections_per_address,
+            integer(0..=1_000_000),
+        ),
+        max_packet_bytes: s.optional("max_packet_bytes", bytes(PACKET)),
+        connect_timeout: s.optional("connect_timeout", duration(TIMEOUT)),
+        bind,
     }
 }
 

@@ -38,7 +38,12 @@ fn shipped_file_is_the_default_and_so_is_an_empty_one() {
 fn shipped_examples_are_good_and_show_the_defaults() {
     let text = with_examples();
     let config = Config::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    let [_, lan] = &config.listener[..] else { panic!("{:?}", config.listener) };
+    let [local, lan, socket] = &config.listener[..] else { panic!("{:?}", config.listener) };
+    let broker = Broker::default();
+    let of_the_broker = (Some(broker.max_packet_bytes), Some(broker.connect_timeout));
+    assert_eq!((local.max_packet_bytes, local.connect_timeout), of_the_broker);
+    assert_eq!(Listener { max_packet_bytes: None, connect_timeout: None, ..local.clone() }, Listener::default());
+    assert_eq!((socket.bind.tcp(), socket.mode), (None, Listener::default().mode));
     assert!(lan.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
     assert_eq!(config.link.len(), 2);
     assert_eq!(config.sn.predefined.get("site/alarm"), Some(&1));
@@ -189,6 +194,26 @@ fn one_mistake_is_one_diagnostic_with_place_and_remedy() {
             "[[listener]]\nname=\"a\"\nbind=\"127.0.0.1:1\"\n[[listener]]\nname=\"b\"\nbind=\"127.0.0.1:1\"\n",
             (6, 6),
             "already taken",
+        ),
+        ("[[listener]]\nname = \"a\"\nbind = \"run/mqtt.sock\"\n", (3, 8), "\"/run/moteway/mqtt.sock\""),
+        ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nmode = 660\n", (4, 8), "\"0660\""),
+        ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nmode = \"1777\"\n", (4, 8), "octal digits"),
+        ("[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:1\"\nmode = \"0660\"\n", (4, 8), "`mode` has no effect"),
+        ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nmax_connections_per_address = 3\n", (4, 31), "no address"),
+        (
+            "[[listener]]\nname = \"a\"\nbind = \"[::1]:1\"\nmax_connections = 2\nmax_connections_per_address = 3\n",
+            (5, 31),
+            "at most 2",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\nbind = \"/s\"\ntls = { cert = \"c\", key = \"k\" }\n",
+            (4, 7),
+            "take `tls` out",
+        ),
+        (
+            "[[listener]]\nname=\"a\"\nbind=\"/s\"\n[[listener]]\nname=\"b\"\nbind=\"/s\"\n",
+            (6, 6),
+            "use another path",
         ),
         ("[gateway]\nname = \"a/b\"\n", (2, 8), "without `+`, `#`, `/`"),
         ("[gateway]\nstatus_topic = \"a/#\"\n", (2, 16), "without `+` and `#`"),

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
+use crate::config::schema::Bind;
 use crate::time::Duration;
 
 /// What is wrong with a value, and what to write instead.
@@ -196,6 +197,41 @@ pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(
             None => format!("write one of {}", one_of()),
         };
         Err(Wrong::new(format!("{} is not known here", show(value)), help))
+    }
+}
+
+/// What the kernel takes as the path of a Unix socket.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Where to listen: an address and port, or the path of a Unix socket.
+pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Bind> {
+    let path = match value.as_str() {
+        Some(text) if Path::new(text).is_absolute() => path(value)?,
+        Some(text) if text.contains('/') => {
+            let help = format!("write the whole path of a socket, such as \"/run/moteway/{}\"", last_part(text));
+            return Err(Wrong::new(format!("{} is not an absolute path", show(value)), help));
+        }
+        _ => return address(value).map(Bind::Tcp),
+    };
+    if path.as_os_str().len() > MAX_SOCKET_PATH {
+        let message = format!("the path of a socket may have {MAX_SOCKET_PATH} bytes");
+        return Err(Wrong::new(message, "use a shorter one, such as \"/run/moteway/mqtt.sock\""));
+    }
+    Ok(Bind::Unix(path))
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("mqtt.sock")
+}
+
+/// Permissions of a file, in octal.
+pub(super) fn permissions(value: &DeValue<'_>) -> Parsed<u32> {
+    const HELP: &str = "write three or four octal digits in quotes, such as \"0660\"";
+    let text = value.as_str().ok_or_else(|| Wrong::kind("permissions", value, HELP))?;
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && mode <= 0o777 => Ok(mode),
+        _ => Err(Wrong::new(format!("{text:?} are not permissions of a file"), HELP)),
     }
 }
 

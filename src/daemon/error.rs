@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::Bind;
 use crate::io::tls::TlsError;
 use crate::store::StoreError;
 
@@ -25,7 +25,7 @@ pub enum DaemonError {
     /// The store cannot be opened; in the store's words, which name the file and a remedy.
     Store(String),
     /// A listener or link cannot be bound.
-    Bind { what: &'static str, name: String, bind: SocketAddr, error: io::Error },
+    Bind { what: &'static str, name: String, bind: Bind, error: io::Error },
     /// The system has no thread or file for us.
     Runtime(io::Error),
     /// A bug.
@@ -48,7 +48,7 @@ impl DaemonError {
         Self::Store(text)
     }
 
-    pub(super) fn bind(what: &'static str, name: &str, bind: SocketAddr, error: io::Error) -> Self {
+    pub(super) fn bind(what: &'static str, name: &str, bind: Bind, error: io::Error) -> Self {
         Self::Bind { what, name: name.to_owned(), bind, error }
     }
 
@@ -75,23 +75,35 @@ impl fmt::Display for DaemonError {
             Self::Store(error) => write!(f, "the message store cannot be opened: {error}"),
             Self::Bind { what, name, bind, error } => {
                 write!(f, "{what} {name:?} cannot use {bind}: {error}")?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        write!(f, "; another program has it, `ss -lnp sport = :{}` tells which", bind.port())
-                    }
-                    io::ErrorKind::AddrNotAvailable => {
-                        write!(f, "; no interface has this address, 0.0.0.0 and [::] stand for all")
-                    }
-                    io::ErrorKind::PermissionDenied => {
-                        write!(f, "; ports below 1024 need the capability CAP_NET_BIND_SERVICE")
-                    }
-                    _ => Ok(()),
-                }
+                remedy(bind, error.kind()).map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
             }
             Self::Runtime(error) => write!(f, "cannot start: {error}"),
             Self::Panicked => f.write_str("the daemon failed by a fault of its own"),
         }
     }
+}
+
+/// What may help against an address that cannot be used.
+fn remedy(bind: &Bind, error: io::ErrorKind) -> Option<String> {
+    Some(match (bind, error) {
+        (Bind::Tcp(at), io::ErrorKind::AddrInUse) => {
+            format!("another program has it, `ss -lnp sport = :{}` tells which", at.port())
+        }
+        (Bind::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
+            "no interface has this address, 0.0.0.0 and [::] stand for all".to_owned()
+        }
+        (Bind::Tcp(_), io::ErrorKind::PermissionDenied) => {
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        (Bind::Unix(path), io::ErrorKind::AddrInUse) => {
+            format!("another program answers there, `ss -lxp src {}` tells which", path.display())
+        }
+        (Bind::Unix(_), io::ErrorKind::NotFound) => "its directory must be there".to_owned(),
+        (Bind::Unix(_), io::ErrorKind::PermissionDenied) => {
+            "this user must be allowed to write to its directory".to_owned()
+        }
+        _ => return None,
+    })
 }
 
 impl Error for DaemonError {}

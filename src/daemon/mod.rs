@@ -60,7 +60,7 @@ impl Service {
 /// Where a daemon can be reached, with the ports that the system chose for port 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ready {
-    /// In the order of the configuration.
+    /// TCP listeners, in the order of the configuration.
     pub listeners: Vec<(ListenerId, SocketAddr)>,
     /// UDP links, in the order of the configuration.
     pub links: Vec<(LinkId, SocketAddr)>,
@@ -163,8 +163,10 @@ fn announce(config: &Config, ready: &Ready) {
         let scheme = if listener.tls.is_some() { "mqtts" } else { "mqtt" };
         format!("{}={scheme}://{at}", listener.name)
     });
+    let sockets = config.listener.iter().filter(|listener| listener.bind.tcp().is_none());
+    let sockets = sockets.map(|listener| format!("{}=mqtt+unix://{}", listener.name, listener.bind));
     let links = ready.links.iter().map(|(id, at)| format!("{}=udp://{at}", config.link[usize::from(id.0)].name));
-    let at = listeners.chain(links).collect::<Vec<_>>().join(" ");
+    let at = listeners.chain(sockets).chain(links).collect::<Vec<_>>().join(" ");
     tracing::info!(gateway = config.gateway.name, at, "ready");
 }
 

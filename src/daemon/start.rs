@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, spawn_local};
 
-use crate::config::{Config, LinkId, LinkKind, ListenerId};
+use crate::config::{Bind, Config, LinkId, LinkKind, ListenerId};
 use crate::daemon::{DaemonError, Ready};
 use crate::io::{
-    Driver, Listener, ListenerOptions, SerialOptions, Target, UdpPort, bind_listener, bind_udp, serve_serial,
-    serve_udp, tls,
+    Driver, Listener, ListenerOptions, SerialOptions, Target, UdpPort, bind_listener, bind_udp, bind_unix_listener,
+    serve_serial, serve_udp, tls,
 };
 
 /// What each upstream's `password_file` holds.
@@ -59,20 +59,25 @@ impl Transports {
     /// Binds all listeners and UDP links. Needs a runtime.
     pub(super) fn bind(self, config: &Config) -> Result<(Vec<Target>, Sockets), DaemonError> {
         let mut sockets = Sockets { ready: Ready::default(), listeners: Vec::new(), udp: Vec::new() };
-        let v4_listeners: Vec<_> = config.listener.iter().map(|listener| listener.bind).collect();
+        let v4_listeners: Vec<_> = config.listener.iter().filter_map(|listener| listener.bind.tcp()).collect();
         for ((id, listener), tls) in (0..).map(ListenerId).zip(&config.listener).zip(self.tls) {
             let options = ListenerOptions {
                 id,
                 name: listener.name.clone(),
                 tls,
                 max_connections: listener.max_connections,
-                handshake_timeout: config.broker.connect_timeout,
+                max_connections_per_address: listener.max_connections_per_address,
+                handshake_timeout: listener.connect_timeout.unwrap_or(config.broker.connect_timeout),
             };
-            let bound = bind_listener(listener.bind, dual_stack(listener.bind, &v4_listeners), options)
+            let bound = match &listener.bind {
+                Bind::Tcp(bind) => bind_listener(*bind, dual_stack(*bind, &v4_listeners), options),
+                Bind::Unix(path) => bind_unix_listener(path, listener.mode, options),
+            };
+            let (at, bound) = bound
                 .and_then(|bound| Ok((bound.local_addr()?, bound)))
-                .map_err(|error| DaemonError::bind("listener", &listener.name, listener.bind, error))?;
-            sockets.ready.listeners.push((id, bound.0));
-            sockets.listeners.push(bound.1);
+                .map_err(|error| DaemonError::bind("listener", &listener.name, listener.bind.clone(), error))?;
+            sockets.ready.listeners.extend(at.map(|at| (id, at)));
+            sockets.listeners.push(bound);
         }
         let udp = config.link.iter().map(|link| match link.kind {
             LinkKind::Udp { bind } => Some(bind),
@@ -83,7 +88,7 @@ impl Transports {
             let Some(bind) = bind else { continue };
             let bound = bind_udp(bind, dual_stack(bind, &v4_links))
                 .and_then(|bound| Ok((bound.local_addr()?, bound)))
-                .map_err(|error| DaemonError::bind("link", &link.name, bind, error))?;
+                .map_err(|error| DaemonError::bind("link", &link.name, bind.into(), error))?;
             sockets.ready.links.push((id, bound.0));
             sockets.udp.push((id, bound.1));
         }

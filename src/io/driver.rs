@@ -30,6 +30,8 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections closed at once because their listener was full.
     pub refused: u64,
+    /// Connections closed at once because their address had its share already.
+    pub refused_by_address: u64,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: u64,
     /// Outgoing datagrams dropped because the socket and its queue were full, or refused by the system.

@@ -10,16 +10,16 @@ mod connection;
 mod deadline;
 mod disk;
 mod driver;
+mod listener;
 mod notices;
 mod serial;
-mod tcp;
 pub mod tls;
 mod udp;
 mod upstream;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
+pub use listener::{Listener, ListenerOptions, bind_listener, bind_unix_listener};
 pub use serial::{SerialOptions, serve_serial};
-pub use tcp::{Listener, ListenerOptions, bind_listener};
 pub use udp::{UdpPort, bind_udp, serve_udp};
 pub use upstream::Target;

@@ -7,6 +7,7 @@
 mod certificates;
 mod client;
 mod limits;
+mod listeners;
 mod log;
 mod radio;
 mod sensor;

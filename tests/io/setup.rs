@@ -1,9 +1,10 @@
 //! A daemon of one's own, and how to reach it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use moteway::config::{self, Config, LinkKind, UpstreamUrl};
+use moteway::config::{self, Bind, Config, LinkKind, UpstreamUrl};
 use moteway::daemon::{self, Running};
 use socket2::{Domain, Socket, Type};
 
@@ -20,7 +21,7 @@ pub fn any_port() -> SocketAddr {
 /// A daemon's configuration in a directory of its own.
 pub struct Setup {
     pub config: Config,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Setup {
@@ -32,13 +33,27 @@ impl Setup {
         config.gateway.state_dir = dir.path().join("state");
         config.store.commit_interval = Duration::from_millis(5);
         config.store.durability = config::Durability::None;
-        Self { config, _dir: dir }
+        Self { config, dir }
     }
 
     pub fn with_listener(mut self, tls: Option<config::ServerTls>) -> Self {
         let name = format!("listener-{}", self.config.listener.len());
-        self.config.listener.push(config::Listener { name, bind: any_port(), tls, ..Default::default() });
+        self.config.listener.push(config::Listener { name, bind: any_port().into(), tls, ..Default::default() });
         self
+    }
+
+    /// With a Unix socket in the directory of this set-up, whose path is returned too.
+    pub fn with_socket(mut self) -> (Self, PathBuf) {
+        let path = self.dir().join("mqtt.sock");
+        let name = format!("listener-{}", self.config.listener.len());
+        let bind = Bind::Unix(path.clone());
+        self.config.listener.push(config::Listener { name, bind, ..Default::default() });
+        (self, path)
+    }
+
+    /// A directory of its own.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn with_link(mut self, kind: LinkKind) -> Self {

@@ -84,7 +84,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 fn a_taken_port_is_told_with_a_remedy() {
     let taken = TcpListener::bind(any_port()).unwrap();
     let mut setup = Setup::new().with_listener(None);
-    setup.config.listener[0].bind = taken.local_addr().unwrap();
+    setup.config.listener[0].bind = taken.local_addr().unwrap().into();
     let error = daemon::spawn(setup.config.clone()).unwrap_err();
     assert!(matches!(error, DaemonError::Bind { .. }), "{error:?}");
     let words = error.to_string();

@@ -250,7 +250,7 @@ fn an_ipv6_wildcard_serves_ipv4_as_well() {
         return;
     }
     let mut setup = Setup::new().with_listener(None);
-    setup.config.listener[0].bind = "[::]:0".parse().unwrap();
+    setup.config.listener[0].bind = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into();
     let daemon = setup.start();
     let port = daemon.ready.listeners[0].1.port();
     for address in [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {

@@ -1,7 +1,7 @@
 //! Dialling: what is not there, what does not answer, what is not trusted, and what works.
 
 use std::io::{ErrorKind, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use moteway::config;
@@ -56,7 +56,7 @@ fn an_upstream_that_is_away_is_said_to_be_and_gets_what_waited_when_it_comes() {
         publisher.publish("up/a", b"while it was away");
 
         let mut peer = Setup::new().with_listener(tls.then(|| certificates.server(true))).with_listener(None);
-        peer.config.listener[0].bind.set_port(port);
+        peer.config.listener[0].bind = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
         let peer = peer.start();
         let mut receiver = Client::connect(tcp(&peer, 1), "receiver");
         receiver.subscribe("up/#", QoS::AtMostOnce);

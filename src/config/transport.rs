@@ -1,0 +1,35 @@
+//! Does what a listener is told fit what it listens on?
+
+use crate::config::Finding;
+use crate::config::document::SourceMap;
+use crate::config::schema::{Bind, Listener};
+
+/// Checks listener number `i`. `map` tells what the file says and what is a default.
+pub(super) fn check(i: usize, listener: &Listener, map: &SourceMap, found: &mut Vec<Finding>) {
+    let path = format!("listener[{i}]");
+    let unused = |key: &str, why: &str| {
+        let key_path = format!("{path}.{key}");
+        map.has(&key_path)
+            .then(|| Finding::warning(key_path, format!("`{key}` has no effect: {why}"), "take it out"))
+    };
+    match &listener.bind {
+        Bind::Tcp(_) => found.extend(unused("mode", "only a Unix socket has permissions")),
+        Bind::Unix(_) => {
+            found.extend(unused("max_connections_per_address", "clients of a Unix socket have no address"));
+            if listener.tls.is_some() {
+                found.push(Finding::error(
+                    format!("{path}.tls"),
+                    "a Unix socket has no TLS: what goes through it stays on this machine",
+                    "take `tls` out; `mode` says who may connect",
+                ));
+            }
+        }
+    }
+    if listener.max_connections_per_address > listener.max_connections {
+        found.push(Finding::warning(
+            format!("{path}.max_connections_per_address"),
+            "`max_connections_per_address` is more than `max_connections`, so it is never reached",
+            format!("write at most {}", listener.max_connections),
+        ));
+    }
+}
