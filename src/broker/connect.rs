@@ -135,10 +135,12 @@ impl Broker {
             granted.keep_alive = Some(keep_alive);
         }
         let own_window = self.limits.max_inflight_messages;
+        let own_aliases = self.limits.max_topic_aliases_sent;
         let Some(conn) = self.conn_mut(id) else { return };
         conn.version = connect.version;
         conn.session = Some(session);
         conn.window = usize::from(connect.properties.receive_maximum.unwrap_or(u16::MAX).min(own_window)).max(1);
+        conn.allow_aliases(connect.properties.topic_alias_maximum.unwrap_or(0).min(own_aliases));
         conn.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         // The client is given half as much again [MQTT-3.1.2-22].
         conn.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));

@@ -1,9 +1,10 @@
 //! One MQTT connection: what belongs to it and ends with it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::broker::acks::Acks;
+use crate::broker::alias::Aliases;
 use crate::config::ListenerId;
 use crate::mqtt::{ConnId, Outbox, Version};
 use crate::queue::{Seq, Token};
@@ -65,8 +66,8 @@ pub(crate) struct Connection {
     pub window: usize,
     /// The client's Maximum Packet Size.
     pub max_packet: u32,
-    /// Topic aliases that the client defined.
-    pub aliases: BTreeMap<u16, Box<str>>,
+    /// Boxed, because most have none.
+    pub aliases: Option<Box<Aliases>>,
     pub acks: Acks,
     pub inflight: VecDeque<Flight>,
     /// What the connection before it left and was not sent again yet.
@@ -95,7 +96,7 @@ impl Connection {
             silence: None,
             window: 1,
             max_packet: u32::MAX,
-            aliases: BTreeMap::new(),
+            aliases: None,
             acks: Acks::default(),
             inflight: VecDeque::new(),
             unacked: VecDeque::new(),

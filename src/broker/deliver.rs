@@ -3,8 +3,8 @@
 use crate::broker::Broker;
 use crate::broker::connection::{Flight, FlightState};
 use crate::broker::session::Peer;
-use crate::mqtt::publish::{Head, encode_head};
-use crate::mqtt::{ConnId, QoS, Version};
+use crate::mqtt::publish::Head;
+use crate::mqtt::{ConnId, QoS};
 use crate::queue::{DestId, Owner, Peeked, Queues};
 use crate::time::Now;
 
@@ -68,14 +68,12 @@ impl Broker {
             forwarded: next.message.properties(),
             payload_len: next.message.payload().len(),
         };
-        let version: Version = conn.version;
-        if head.packet_len(version) > conn.max_packet as usize {
+        if !conn.put_head(&head) {
             // The client said that it cannot take it: for this client it is done [MQTT-3.1.2-25].
             queues.acked(now, dest, next.seq);
             self.stats.too_large_for_receiver += 1;
             return;
         }
-        conn.outbox.put_with(|out| encode_head(version, &head, out));
         conn.outbox.put_payload(&next.message);
         match next.qos {
             QoS::AtMostOnce => queues.acked(now, dest, next.seq),

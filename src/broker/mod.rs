@@ -7,6 +7,7 @@
 //! its [`Outbox`] at once, without an allocation.
 
 mod acks;
+mod alias;
 mod connect;
 mod connection;
 mod deliver;

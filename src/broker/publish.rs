@@ -127,25 +127,6 @@ impl Broker {
         }
     }
 
-    /// The topic that a topic alias stands for; defines the alias where the packet has both [MQTT-3.3.2-12].
-    fn resolve_alias(&mut self, id: ConnId, publish: &Publish<'_>) -> Result<Option<Box<str>>, Fault> {
-        let Some(alias) = publish.properties.topic_alias else { return Ok(None) };
-        let max = self.limits.topic_alias_maximum;
-        let Some(conn) = self.conn_mut(id) else { return Ok(None) };
-        if alias == 0 || alias > max {
-            // [MQTT-3.3.2-9]
-            return Err(Fault::beyond(Limit::TopicAlias, ReasonCode::TopicAliasInvalid));
-        }
-        if publish.topic.is_empty() {
-            return match conn.aliases.get(&alias) {
-                Some(topic) => Ok(Some(topic.clone())),
-                None => Err(Fault::new(ReasonCode::ProtocolError, "topic alias without a topic [MQTT-3.3.2-12]")),
-            };
-        }
-        conn.aliases.insert(alias, publish.topic.into());
-        Ok(None)
-    }
-
     fn take_publish(
         &mut self,
         now: Now,
@@ -385,7 +366,8 @@ impl Broker {
             self.hit(handout.now, if own { Limit::OutboxBytes } else { Limit::BufferedBytes }, id);
             return;
         }
-        let sent = if leg.ids.is_empty() && !retain && handout.inbound.payload.len() < SHARE_FROM {
+        let plain = leg.ids.is_empty() && !retain && !conn.sends_aliases();
+        let sent = if plain && handout.inbound.payload.len() < SHARE_FROM {
             let packet = handout.plain(conn.version);
             let fits = packet.len() <= conn.max_packet as usize;
             if fits {
@@ -435,16 +417,14 @@ fn hand_to_rule(queues: &mut Queues, admission: &mut Admission, handout: &mut Ha
     queues.push(now, admission, rule.dest, delivery, &Arc::new(aging));
 }
 
-/// Encodes for one receiver: its subscription identifiers, its retain flag, or a payload too long to copy.
+/// Encodes for one receiver: its subscription identifiers, topic aliases or retain flag, or a payload too long to copy.
 fn send_special(conn: &mut Connection, handout: &mut Handout<'_>, leg: &Leg, retain: bool) -> bool {
     let long = handout.inbound.payload.len() >= SHARE_FROM;
     let message = long.then(|| Arc::clone(handout.message()));
     let head = Head { retain, subscription_ids: &leg.ids, ..handout.head(&[]) };
-    if head.packet_len(conn.version) > conn.max_packet as usize {
+    if !conn.put_head(&head) {
         return false;
     }
-    let version = conn.version;
-    conn.outbox.put_with(|out| encode_head(version, &head, out));
     match message {
         Some(message) => conn.outbox.put_payload(&message),
         None => conn.outbox.put(handout.inbound.payload),

@@ -1,5 +1,6 @@
 //! The broker by its behaviours: packets in, packets out, with a store that commits when it is told to.
 
+mod alias;
 mod bench;
 mod limits;
 mod share;
@@ -10,8 +11,8 @@ use crate::broker::tests::bench::{Bench, hello, message, qos};
 use crate::config::Config;
 use crate::mqtt;
 use crate::mqtt::{
-    ConnAck, Connect, ConnectProperties, PacketType, PubAck, PubRec, PubRel, Publish, PublishProperties, QoS,
-    RetainHandling, SubscribeOptions, WillProperties,
+    ConnAck, Connect, ConnectProperties, PacketType, PubAck, PubRec, PubRel, Publish, QoS, RetainHandling,
+    SubscribeOptions, WillProperties,
 };
 use crate::queue::{Owner, Recovered, Reply};
 
@@ -288,21 +289,6 @@ fn no_local_and_retain_as_published_are_kept() {
     bench.publish(0, V5, &Publish { retain: true, ..message("a", "x", QoS::AtMostOnce, 0) });
     assert_eq!(bench.sent(0, V5), Vec::<String>::new());
     assert_eq!(bench.sent(1, V5), ["a=x qos 0 retained"]);
-}
-
-#[test]
-fn a_topic_alias_stands_for_the_topic_it_was_sent_with() {
-    let mut bench = Bench::new();
-    bench.connect(0, &hello(V5, "c"));
-    bench.subscribe(0, V5, "a", qos(QoS::AtMostOnce), None);
-    bench.sent(0, V5);
-    let alias = PublishProperties { topic_alias: Some(2), ..PublishProperties::default() };
-    bench.publish(0, V5, &Publish { properties: alias, ..message("a", "1", QoS::AtMostOnce, 0) });
-    bench.publish(0, V5, &Publish { properties: alias, ..message("", "2", QoS::AtMostOnce, 0) });
-    assert_eq!(bench.sent(0, V5), ["a=1 qos 0", "a=2 qos 0"]);
-    let unknown = PublishProperties { topic_alias: Some(3), ..PublishProperties::default() };
-    bench.publish(0, V5, &Publish { properties: unknown, ..message("", "3", QoS::AtMostOnce, 0) });
-    assert_eq!(bench.sent(0, V5), ["disconnect ProtocolError"]);
 }
 
 #[test]

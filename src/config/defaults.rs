@@ -76,6 +76,7 @@ impl Default for Broker {
             max_topic_levels: 64,
             max_topic_bytes: 4096,
             topic_alias_maximum: 16,
+            max_topic_aliases_sent: 16,
             max_retained_messages: 10_000,
             max_retained_bytes: 16 * MIB,
             connect_timeout: Duration::from_secs(10),

@@ -105,6 +105,8 @@ pub struct Broker {
     pub max_topic_bytes: usize,
     /// Topic aliases that a client may use towards us.
     pub topic_alias_maximum: u16,
+    /// Topic aliases used towards one client, within the maximum that it told.
+    pub max_topic_aliases_sent: u16,
     pub max_retained_messages: usize,
     pub max_retained_bytes: usize,
     /// From the connection to a complete CONNECT.

@@ -124,6 +124,7 @@ fn broker(s: &mut Section<'_>) -> Broker {
         max_topic_levels: s.get("max_topic_levels", d.max_topic_levels, integer(1..=65_535)),
         max_topic_bytes: s.get("max_topic_bytes", d.max_topic_bytes, bytes(16..=65_535)),
         topic_alias_maximum: s.get("topic_alias_maximum", d.topic_alias_maximum, integer(0..=65_535)),
+        max_topic_aliases_sent: s.get("max_topic_aliases_sent", d.max_topic_aliases_sent, integer(0..=256)),
         max_retained_messages: s.get("max_retained_messages", d.max_retained_messages, integer(0..=MANY)),
         max_retained_bytes: s.get("max_retained_bytes", d.max_retained_bytes, bytes(0..=*MEMORY.end())),
         connect_timeout: s.get("connect_timeout", d.connect_timeout, duration(TIMEOUT)),

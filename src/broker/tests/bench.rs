@@ -135,7 +135,8 @@ pub(super) fn packets(version: Version, bytes: &[u8]) -> Vec<String> {
                 );
                 let ids: Vec<u32> = publish.properties.subscription_ids.into_iter().collect();
                 let ids = if ids.is_empty() { String::new() } else { format!(" ids {ids:?}") };
-                format!("{}={} qos {flags}{ids}", publish.topic, String::from_utf8_lossy(publish.payload))
+                let alias = publish.properties.topic_alias.map_or(String::new(), |alias| format!(" alias {alias}"));
+                format!("{}={} qos {flags}{alias}{ids}", publish.topic, String::from_utf8_lossy(publish.payload))
             }
             Packet::ConnAck(ack) => format!("connack {:?} present {}", ack.reason, ack.session_present),
             Packet::PubAck(ack) => format!("puback {} {:?}", ack.pkid, ack.reason),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::broker::local::LocalPublish;
-use crate::mqtt::{Message, MessageParts, Will as WillPacket, frame};
+use crate::mqtt::{Message, MessageParts, PublishProperties, Will as WillPacket, frame};
 use crate::queue::{self, LineStats, RecordKind, Refusal};
 
 /// A limit by its key, and what shows that it holds.
@@ -21,6 +21,7 @@ const CASES: &[(&str, fn())] = &[
     ("max_topic_levels", topic_levels),
     ("max_topic_bytes", topic_bytes),
     ("topic_alias_maximum", topic_alias),
+    ("max_topic_aliases_sent", alias::a_client_that_takes_none_gets_none_and_no_more_than_configured_are_used),
     ("max_retained_messages", retained_messages),
     ("max_retained_bytes", retained_bytes),
     ("connect_timeout", connect_timeout),
