@@ -1,5 +1,6 @@
 //! CONNECT and CONNACK, MQTT 5.0 sections 3.1 and 3.2; the beginning and the end of sessions.
 
+use crate::broker::acl::Names;
 use crate::broker::connection::{Flight, FlightState, Unacked};
 use crate::broker::flat_map::FlatMap;
 use crate::broker::packets::Fault;
@@ -36,14 +37,7 @@ struct Granted {
 impl Broker {
     pub(crate) fn handle_connect(&mut self, now: Now, queues: &mut Queues, id: ConnId, connect: &Connect<'_>) {
         if let Err(fault) = self.admit(id, connect) {
-            self.stats.connections_refused += 1;
-            match fault.limit {
-                Some(limit) => self.hit(now, limit, id),
-                None => self.notice(Level::Info, "client refused", id, fault.text),
-            }
-            self.reply(id, &Packet::ConnAck(ConnAck::refusal(fault.reason)));
-            self.close(id);
-            return;
+            return self.refuse(now, id, fault);
         }
         let mut granted = Granted::default();
         let client_id = if connect.client_id.is_empty() {
@@ -53,8 +47,13 @@ impl Broker {
         } else {
             connect.client_id.to_owned()
         };
+        let names = Names { client_id: Some(&client_id), user: None };
+        if connect.will.as_ref().is_some_and(|will| !self.may_have_will(names, will.topic)) {
+            let fault = Fault::new(ReasonCode::NotAuthorized, "the client may not publish its will");
+            return self.refuse(now, id, fault);
+        }
         let expiry = self.session_expiry(connect, &mut granted);
-        let opening = Opening { client_id: &client_id, user: None, clean: connect.clean_start, expiry };
+        let opening = Opening { client_id: &client_id, user: names.user, clean: connect.clean_start, expiry };
         let (session, present) = self.open_session(now, queues, opening, Peer::Conn(id));
         self.set_connection(now, id, session, connect, &mut granted);
         if let Some(kept) = self.session_mut(session) {
@@ -63,6 +62,17 @@ impl Broker {
         self.save(now, queues, session, None);
         self.send_connack(id, connect.version, present, &granted);
         self.resume(now, queues, id, session);
+    }
+
+    /// The client may not come in, and is told why.
+    fn refuse(&mut self, now: Now, id: ConnId, fault: Fault) {
+        self.stats.connections_refused += 1;
+        match fault.limit {
+            Some(limit) => self.hit(now, limit, id),
+            None => self.notice(Level::Info, "client refused", id, fault.text),
+        }
+        self.reply(id, &Packet::ConnAck(ConnAck::refusal(fault.reason)));
+        self.close(id);
     }
 
     /// Whether the client may come in.
@@ -208,9 +218,11 @@ impl Broker {
             disconnected_at: None,
             ends_at: None,
             timer_at: None,
+            access: None,
         };
         let session = u32::try_from(self.sessions.insert(new)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), session);
+        self.grant(session);
         (session, false)
     }
 

@@ -42,7 +42,7 @@ impl Broker {
             if conn.closing || conn.inflight.len() >= conn.window || conn.outbox.len() >= max_outbox {
                 break;
             }
-            let Some(next) = queues.peek(now, dest) else { break };
+            let Some(next) = self.next_readable(now, queues, session, dest) else { break };
             queues.take(dest, next.seq);
             self.send(now, queues, id, dest, &next);
         }

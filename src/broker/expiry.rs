@@ -103,6 +103,10 @@ impl Broker {
         }
         kept.will_at = None;
         let Some(will) = kept.will.take() else { return };
+        // The rules may be others than they were at CONNECT.
+        if !self.may_publish(now, session, None, &will.topic) {
+            return;
+        }
         let inbound = Inbound {
             topic: &will.topic,
             payload: &will.payload,

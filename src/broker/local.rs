@@ -110,6 +110,9 @@ impl Broker {
         if let Some(refusal) = will.as_ref().and_then(|will| self.refuses_will(now, session, will)) {
             return Outcome::Refused(refusal);
         }
+        if will.as_ref().is_some_and(|will| !self.may_publish(now, session, None, &will.topic)) {
+            return Outcome::Refused(Refusal::NotAuthorised);
+        }
         let Some(kept) = self.session_mut(session) else { return Outcome::Refused(Refusal::NotAuthorised) };
         kept.will = will.map(Box::new);
         self.save(now, queues, session, Some(token))
@@ -152,6 +155,9 @@ impl Broker {
         }
         self.stats.publish_received += 1;
         self.stats.publish_bytes_received += publish.payload.len() as u64;
+        if session.is_none() && !self.may_nobody_publish(now, publish.topic) {
+            return Outcome::Refused(Refusal::NotAuthorised);
+        }
         let inbound = Inbound {
             topic: publish.topic,
             payload: publish.payload,
@@ -224,8 +230,11 @@ impl Broker {
         }
         let options = Options { qos, ..Options::default() };
         if let Err(reason) = self.subscribe(now, session, filter, options) {
-            let full = reason == ReasonCode::QuotaExceeded;
-            return Outcome::Refused(if full { Refusal::Full } else { Refusal::Topic });
+            return Outcome::Refused(match reason {
+                ReasonCode::QuotaExceeded => Refusal::Full,
+                ReasonCode::NotAuthorized => Refusal::NotAuthorised,
+                _ => Refusal::Topic,
+            });
         }
         let outcome = self.save(now, queues, session, Some(token));
         self.send_retained(now, queues, session, filter, options);
@@ -247,7 +256,7 @@ impl Broker {
     /// The next message for the session, put in flight.
     pub fn local_next(&mut self, now: Now, queues: &mut Queues, session: u32) -> Option<Peeked> {
         let dest = self.line_of(session)?;
-        let next = queues.peek(now, dest)?;
+        let next = self.next_readable(now, queues, session, dest)?;
         queues.take(dest, next.seq);
         self.stats.publish_sent += 1;
         Some(next)

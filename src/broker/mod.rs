@@ -7,6 +7,7 @@
 //! its [`Outbox`] at once, without an allocation.
 
 mod acks;
+pub mod acl;
 mod alias;
 mod connect;
 mod connection;
@@ -36,6 +37,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
 
+use crate::broker::acl::Acl;
 use crate::broker::connection::{Connection, Unacked};
 use crate::broker::limits::Told;
 use crate::broker::retained::Retained;
@@ -45,7 +47,7 @@ use crate::broker::tree::Tree;
 use crate::config::{self, ListenerId, WhenFull};
 use crate::metrics::{Level, Notice};
 use crate::mqtt::{ConnId, Disconnect, Outbox, Packet, ReasonCode, Version};
-use crate::queue::{Limits, Queues, Token};
+use crate::queue::{Limits, Queues, Seq, Token};
 use crate::time::{Duration, Instant, Now, Timers, Wall};
 
 pub use limits::{Limit, LimitHits};
@@ -90,6 +92,12 @@ pub struct Stats {
     pub publish_refused: u64,
     /// Retained messages not kept for a limit.
     pub retained_refused: u64,
+    /// Publishes, wills too, that the client had no right to.
+    pub publish_denied: u64,
+    /// Subscriptions that the client had no right to.
+    pub subscribe_denied: u64,
+    /// Messages that subscribers did not get because they may not read them.
+    pub delivery_denied: u64,
     /// Messages that waited in a session when another user took its client id.
     pub dropped_for_other_user: u64,
     /// Sessions whose client stayed away for longer than they last.
@@ -137,6 +145,10 @@ pub struct Broker {
     tree: Tree,
     routes: Routes,
     rules: Vec<BridgeRule>,
+    /// Who may do what; none: everyone may do everything.
+    acl: Option<Box<Acl>>,
+    /// Messages queued up to here were so under other rules: whether they may be read is asked again.
+    recheck_up_to: Seq,
     retained: Retained,
     sessions: Slab<Session>,
     by_client: HashMap<Box<str>, u32, FixedState>,
@@ -183,6 +195,8 @@ impl Broker {
             tree: Tree::default(),
             routes: Routes::new(seed),
             rules: Vec::new(),
+            acl: Acl::new(config, seed).map(Box::new),
+            recheck_up_to: Seq(0),
             retained: Retained::new(limits.max_retained_messages, limits.max_retained_bytes),
             sessions: Slab::new(),
             by_client: HashMap::with_hasher(FixedState::with_seed(seed)),

@@ -1,6 +1,7 @@
 //! PUBLISH on its way in: to whom it goes, and when it may be acknowledged.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::broker::connection::Connection;
@@ -189,10 +190,11 @@ impl Broker {
         let version = self.conn(id).map_or(Version::V311, |conn| conn.version);
         let reason = match outcome {
             Outcome::Refused(refusal) => {
-                self.stats.publish_refused += 1;
+                self.stats.publish_refused += u64::from(refusal != Refusal::NotAuthorised);
                 let reason = refusal_reason(refusal);
                 if version != Version::V5 && refusal != Refusal::NotAuthorised {
-                    // 3.1.1 has no way to say no. Without PUBACK the client sends the message again, and all after
+                    // 3.1.1 has no way to say no. What is not allowed is acknowledged and dropped, counted and told, or
+                    // the client would try for ever. As for the rest: without PUBACK the client sends the message again, and all after
                     // it, when it has connected anew: nothing is lost and the order holds.
                     return Err(Fault::new(
                         reason,
@@ -227,11 +229,13 @@ impl Broker {
         if let Err(refusal) = self.check_topic(now, origin, inbound.topic) {
             return (Outcome::Refused(refusal), false);
         }
-        let rules = &self.rules;
-        let route = self.routes.get(&self.tree, inbound.topic, |rule| {
-            let excludes = rules.get(rule as usize).map_or(&[][..], |rule| &rule.exclude);
-            excludes.iter().any(|filter| topic::matches(filter, inbound.topic))
-        });
+        let known = self.routes.known(inbound.topic);
+        if let Some(session) = origin.session
+            && !self.may_publish(now, session, known.as_deref(), inbound.topic)
+        {
+            return (Outcome::Refused(Refusal::NotAuthorised), false);
+        }
+        let route = known.unwrap_or_else(|| self.find_route(inbound.topic));
         if token.is_some()
             && let Some(refusal) = self.refusal(queues, &route, inbound)
         {
@@ -255,6 +259,7 @@ impl Broker {
             }
         }
         self.scratch = handout.buffer;
+        self.stats.delivery_denied += u64::from(route.unread);
         if let Some((dest, pkid)) = receipt {
             queues.receive(now, &mut admission, dest, pkid);
         }
@@ -264,6 +269,7 @@ impl Broker {
     /// Whether the topic may be published to: within the limits, and not the broker's own.
     fn check_topic(&mut self, now: Now, origin: Origin, topic: &str) -> Result<(), Refusal> {
         if topic.starts_with("$SYS/") {
+            self.stats.publish_denied += 1;
             return Err(Refusal::NotAuthorised);
         }
         let Some(limit) = self.topic_limit(topic) else { return Ok(()) };
@@ -277,6 +283,19 @@ impl Broker {
     /// Whether a message carries more user properties than are carried on.
     pub(crate) fn has_too_many(&self, properties: &UserProperties<'_>) -> bool {
         !properties.is_empty() && properties.iter().nth(self.limits.max_user_properties).is_some()
+    }
+
+    /// Who gets messages of this topic: not the rules that exclude it, nor the sessions that may not read it.
+    fn find_route(&mut self, name: &str) -> Rc<Route> {
+        let (rules, sessions, acl) = (&self.rules, &self.sessions, self.acl.as_deref());
+        self.routes.find(&self.tree, name, |target| match target {
+            Target::Rule(rule) => rules
+                .get(rule as usize)
+                .is_some_and(|rule| rule.exclude.iter().any(|filter| topic::matches(filter, name))),
+            Target::Session(session) => acl.is_some_and(|acl| {
+                !sessions.get(session as usize).is_some_and(|session| acl.lets_read(session, name))
+            }),
+        })
     }
 
     /// Whether one of the durable destinations cannot take the message now. Asked before anything is done.

@@ -16,6 +16,8 @@ impl Broker {
     /// Takes over what the store found. Clients that were connected when the gateway stopped are taken as lost just
     /// now: their wills are due after their delay.
     pub fn recover(&mut self, now: Now, queues: &mut Queues, recovered: Recovered) {
+        // The rules may be others than those under which the messages were queued.
+        self.recheck_up_to = recovered.last_seq;
         for message in recovered.retained {
             if !message.is_expired(now.wall) {
                 self.retained.set(&Arc::new(message));
@@ -58,6 +60,7 @@ impl Broker {
             disconnected_at: Some(away_since),
             ends_at: None,
             timer_at: None,
+            access: None,
         };
         // A clock that jumped makes a session live longer, never shorter than since this start.
         session.ends_at = session.lifetime().map(|life| now.at + life.saturating_sub(now.wall - away_since));
@@ -67,6 +70,7 @@ impl Broker {
         });
         let slot = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), slot);
+        self.grant(slot);
         for stored in record.subscriptions {
             let (group, plain) = split_share(&stored.filter);
             self.tree.insert(plain, group, Target::Session(slot), stored.options());

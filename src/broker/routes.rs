@@ -1,7 +1,7 @@
 //! Where a topic's messages go, remembered until a subscription changes.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
@@ -38,6 +38,10 @@ pub(crate) struct Share {
 pub(crate) struct Route {
     pub legs: Box<[Leg]>,
     pub shares: Box<[Share]>,
+    /// Its own, never used again; 0: none.
+    pub number: u64,
+    /// Sessions that are left out because they may not read the topic.
+    pub unread: u32,
 }
 
 impl Route {
@@ -50,12 +54,14 @@ impl Route {
 #[derive(Debug)]
 pub(crate) struct Routes {
     by_topic: HashMap<Box<str>, Rc<Route>, FixedState>,
+    /// Routes made so far.
+    made: u64,
 }
 
 impl Routes {
     /// `seed` keeps the table's order out of the hands of whoever chooses topic names.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { by_topic: HashMap::with_hasher(FixedState::with_seed(seed)) }
+        Self { by_topic: HashMap::with_hasher(FixedState::with_seed(seed)), made: 0 }
     }
 
     /// A subscription changed.
@@ -63,12 +69,15 @@ impl Routes {
         self.by_topic.clear();
     }
 
-    /// The route of a topic. `excludes` says whether a rule leaves the topic out.
-    pub(crate) fn get(&mut self, tree: &Tree, topic: &str, excludes: impl Fn(u32) -> bool) -> Rc<Route> {
-        if let Some(route) = self.by_topic.get(topic) {
-            return Rc::clone(route);
-        }
-        let route = Rc::new(compile(&tree.find(topic), excludes));
+    /// The route of a topic, if it is remembered.
+    pub(crate) fn known(&self, topic: &str) -> Option<Rc<Route>> {
+        self.by_topic.get(topic).map(Rc::clone)
+    }
+
+    /// Finds the route of a topic and remembers it. `leaves_out` says who is not to get it all the same.
+    pub(crate) fn find(&mut self, tree: &Tree, topic: &str, leaves_out: impl Fn(Target) -> bool) -> Rc<Route> {
+        self.made += 1;
+        let route = Rc::new(Route { number: self.made, ..compile(&tree.find(topic), leaves_out) });
         if topic.len() <= MAX_TOPIC {
             if self.by_topic.len() >= MAX_ROUTES {
                 self.by_topic.clear();
@@ -79,10 +88,18 @@ impl Routes {
     }
 }
 
-fn compile(found: &Found<'_>, excludes: impl Fn(u32) -> bool) -> Route {
+fn compile(found: &Found<'_>, leaves_out: impl Fn(Target) -> bool) -> Route {
     let mut legs: BTreeMap<Target, (Options, Vec<u32>)> = BTreeMap::new();
+    let mut unread = BTreeSet::new();
+    let mut is_out = |target: Target| {
+        let is_out = unread.contains(&target) || leaves_out(target);
+        if is_out && matches!(target, Target::Session(_)) {
+            unread.insert(target);
+        }
+        is_out
+    };
     for (target, options) in &found.plain {
-        if matches!(target, Target::Rule(rule) if excludes(*rule)) {
+        if !legs.contains_key(*target) && is_out(**target) {
             continue;
         }
         let (merged, ids) = legs.entry(**target).or_insert_with(|| (**options, Vec::new()));
@@ -93,16 +110,26 @@ fn compile(found: &Found<'_>, excludes: impl Fn(u32) -> bool) -> Route {
             ids.push(options.id);
         }
     }
-    let shares = found.shared.iter().map(|group| Share {
-        members: group.members.iter().map(|(target, options)| leg(*target, *options)).collect(),
-        turn: Rc::clone(&group.turn),
-    });
+    let mut shares = Vec::new();
+    for group in &found.shared {
+        let members: Box<[Leg]> = group
+            .members
+            .iter()
+            .filter(|(target, _)| !is_out(**target))
+            .map(|(target, options)| leg(*target, *options))
+            .collect();
+        if !members.is_empty() {
+            shares.push(Share { members, turn: Rc::clone(&group.turn) });
+        }
+    }
     Route {
         legs: legs
             .into_iter()
             .map(|(target, (options, ids))| Leg { target, options, ids: ids.into_boxed_slice() })
             .collect(),
-        shares: shares.collect(),
+        shares: shares.into_boxed_slice(),
+        number: 0,
+        unread: u32::try_from(unread.len()).unwrap_or(u32::MAX),
     }
 }
 
@@ -123,7 +150,7 @@ mod tests {
         tree.insert("a/#", None, Target::Session(1), options(QoS::AtMostOnce, 5));
         tree.insert("a/+", None, Target::Session(1), options(QoS::ExactlyOnce, 6));
         let mut routes = Routes::new(1);
-        let route = routes.get(&tree, "a/b", |_| false);
+        let route = routes.find(&tree, "a/b", |_| false);
         assert_eq!(route.legs.len(), 1);
         assert_eq!(route.legs[0].options.qos, QoS::ExactlyOnce);
         let mut ids = route.legs[0].ids.to_vec();
@@ -132,11 +159,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_left_out_is_counted_once_and_no_share_is_left_without_members() {
+        let mut tree = Tree::default();
+        for (filter, group, session) in
+            [("a/#", None, 1), ("a/+", None, 1), ("a/b", None, 2), ("a/b", Some("g"), 1)]
+        {
+            tree.insert(filter, group, Target::Session(session), Options::default());
+        }
+        let route = Routes::new(1).find(&tree, "a/b", |target| target == Target::Session(1));
+        let legs: Vec<Target> = route.legs.iter().map(|leg| leg.target).collect();
+        assert_eq!((legs, route.shares.len(), route.unread), (vec![Target::Session(2)], 0, 1));
+    }
+
+    #[test]
     fn many_topics_do_not_grow_the_table_without_bound() {
         let tree = Tree::default();
         let mut routes = Routes::new(1);
         for n in 0..3 * MAX_ROUTES {
-            assert!(routes.get(&tree, &format!("t/{n}"), |_| false).is_empty());
+            assert!(routes.find(&tree, &format!("t/{n}"), |_| false).is_empty());
         }
         assert!(routes.by_topic.len() <= MAX_ROUTES);
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::broker::acl::{Access, Names};
 use crate::broker::connection::Unacked;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::Options;
@@ -71,9 +72,16 @@ pub(crate) struct Session {
     pub ends_at: Option<Instant>,
     /// When its will and its end are looked at.
     pub timer_at: Option<Instant>,
+    /// What it has of the rules, if there are any.
+    pub access: Option<Box<Access>>,
 }
 
 impl Session {
+    /// Who its client is.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { client_id: Some(&self.client_id), user: self.user.as_deref() }
+    }
+
     pub(crate) fn is_durable(&self) -> bool {
         self.expiry > 0
     }

@@ -94,6 +94,9 @@ impl Broker {
             self.hit_from(now, limit, session);
             return Err(ReasonCode::TopicFilterInvalid);
         }
+        if !self.may_subscribe(now, session, filter) {
+            return Err(ReasonCode::NotAuthorized);
+        }
         let max = self.limits.max_subscriptions_per_client;
         let Some(kept) = self.session_mut(session) else { return Err(ReasonCode::UnspecifiedError) };
         if kept.subscriptions.len() >= max && !kept.subscriptions.contains_key(filter) {
@@ -145,6 +148,10 @@ impl Broker {
         let subscription_ids = if options.id == 0 { Box::default() } else { Box::from([options.id]) };
         let qos = message.qos.min(options.qos);
         if self.sessions.get(session as usize).is_none_or(|session| session.peer == Peer::Away) {
+            return;
+        }
+        if !self.may_read(session, message.topic()) {
+            self.stats.delivery_denied += 1;
             return;
         }
         let Some(dest) = self.line(queues, now, session) else { return };

@@ -1,5 +1,6 @@
 //! The broker by its behaviours: packets in, packets out, with a store that commits when it is told to.
 
+mod access;
 mod alias;
 mod bench;
 mod limits;

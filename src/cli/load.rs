@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::bridge::rule;
+use crate::broker::acl;
 use crate::cli::Failure;
 use crate::config::{Config, Diagnostics, Document, Finding};
 
@@ -29,7 +30,7 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     Ok(Loaded { config, warnings })
 }
 
-/// Reads a configuration and looks for all that is wrong with it, also in its rules.
+/// Reads a configuration and looks for all that is wrong with it, also in its rules of both kinds.
 pub(super) fn examine(path: &Path) -> Result<Document, Failure> {
     let mut document = Document::read(path).map_err(Failure::NoConfig)?;
     let unnamed = document.draft().gateway.name.is_empty();
@@ -49,6 +50,8 @@ pub(super) fn examine(path: &Path) -> Result<Document, Failure> {
     if let Ok(config) = config {
         document.report(rule::check(&config));
     }
+    let access = acl::check(document.draft());
+    document.report(access);
     Ok(document)
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Bind, Broker, Config, Direction, Durability, Gateway, Listener, Log, LogFormat, LogLevel, Rule, RuleQos,
+    Auth, Bind, Broker, Config, Direction, Durability, Gateway, Listener, Log, LogFormat, LogLevel, Rule, RuleQos,
     RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
@@ -23,6 +23,8 @@ impl Default for Config {
             broker: Broker::default(),
             sn: Sn::default(),
             listener: vec![Listener::default()],
+            auth: Auth::default(),
+            acl: Vec::new(),
             link: Vec::new(),
             upstream: Vec::new(),
         }

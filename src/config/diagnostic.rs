@@ -110,6 +110,11 @@ impl Diagnostics {
         (place.line, place.column)
     }
 
+    /// The line, from 1, of a byte of the text.
+    pub(super) fn line(&self, at: usize) -> usize {
+        Place::find(&self.text, &(at..at)).line
+    }
+
     fn render(&self, f: &mut fmt::Formatter<'_>, diagnostic: &Diagnostic) -> fmt::Result {
         let severity = match diagnostic.severity {
             Severity::Error => "error",

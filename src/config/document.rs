@@ -72,6 +72,12 @@ impl Document {
         &self.draft
     }
 
+    /// The line, from 1, of a key's value, or else of the table around it.
+    #[must_use]
+    pub fn line(&self, path: &str) -> usize {
+        self.diagnostics.line(self.map.nearest(path).start)
+    }
+
     /// Adds what a check found on the draft. An error at a place that has one already is a consequence of it and
     /// left out, and so is all about a file that is not TOML.
     pub fn report(&mut self, findings: Vec<Finding>) {

@@ -4,6 +4,8 @@
 //! goes on with the default. `sense` then looks at the whole. A [`Document`] keeps the text, so that checks on
 //! higher floors (rules) can point into it too.
 
+mod access;
+mod acl;
 mod defaults;
 mod diagnostic;
 mod document;
@@ -19,6 +21,7 @@ mod transport;
 mod url;
 mod value;
 
+pub use acl::{AclFilter, AclLevel, AclPart};
 pub use diagnostic::{Diagnostic, Diagnostics, Finding, Severity};
 pub use document::{Document, ReadError};
 pub use identity::BadIdentity;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::AclFilter;
 use crate::mqtt::QoS;
 use crate::time::Duration;
 
@@ -18,6 +19,9 @@ pub struct Config {
     pub sn: Sn,
     /// `[[listener]]`
     pub listener: Vec<Listener>,
+    pub auth: Auth,
+    /// `[[acl]]`
+    pub acl: Vec<AclRule>,
     /// `[[link]]`
     pub link: Vec<Link>,
     /// `[[upstream]]`
@@ -185,6 +189,34 @@ pub struct ServerTls {
     pub key: PathBuf,
     /// Client certificates are asked for and checked against this CA.
     pub client_ca: Option<PathBuf>,
+}
+
+/// `[auth]`: who the clients are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Auth {
+    /// Names of users that rules can name together: group = users.
+    pub groups: BTreeMap<String, Vec<String>>,
+}
+
+/// `[[acl]]`: what some clients may do. Of the keys that say for whom it is, all that are there must hold.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AclRule {
+    /// One of these names was proved.
+    pub user: Option<Vec<String>>,
+    /// The proved name is in one of these groups.
+    pub group: Option<Vec<String>>,
+    /// The client id is one of these, or begins like one that ends with `*`.
+    pub client_id: Option<Vec<String>>,
+    /// True: no name was proved; false: one was.
+    pub anonymous: Option<bool>,
+    pub publish: Vec<AclFilter>,
+    pub subscribe: Vec<AclFilter>,
+    /// What is delivered; absent: as `subscribe`.
+    pub read: Option<Vec<AclFilter>>,
+    pub deny_publish: Vec<AclFilter>,
+    pub deny_subscribe: Vec<AclFilter>,
+    /// Absent: as `deny_subscribe`.
+    pub deny_read: Option<Vec<AclFilter>>,
 }
 
 /// `[sn]`: MQTT-SN, for all links.

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use crate::config::Finding;
 use crate::config::document::SourceMap;
 use crate::config::identity::{self, BadIdentity, GATEWAY};
 use crate::config::schema::{
@@ -10,6 +9,7 @@ use crate::config::schema::{
 };
 use crate::config::transport;
 use crate::config::value::show_size;
+use crate::config::{Finding, access};
 use crate::mqtt::topic;
 use crate::time::Duration;
 
@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config, map: &SourceMap) -> Vec<Finding> {
     store(&config.store, &mut found);
     buffers(&config.broker, &mut found);
     listeners(config, map, &mut found);
+    access::check(config, &mut found);
     links(config, &mut found);
     predefined(config, &mut found);
     upstreams(config, map, &mut found);
@@ -82,7 +83,7 @@ fn listeners(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
     let binds: Vec<&Bind> = config.listener.iter().map(|listener| &listener.bind).collect();
     distinct_addresses("listener", &binds, found);
     for (i, listener) in config.listener.iter().enumerate() {
-        anonymous(i, listener, found);
+        anonymous(i, listener, config, found);
         transport::check(i, listener, map, found);
     }
     if config.listener.is_empty() {
@@ -91,7 +92,7 @@ fn listeners(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
     }
 }
 
-fn anonymous(i: usize, listener: &Listener, found: &mut Vec<Finding>) {
+fn anonymous(i: usize, listener: &Listener, config: &Config, found: &mut Vec<Finding>) {
     let open = !listener.bind.is_local();
     if !listener.allow_anonymous {
         found.push(Finding::warning(
@@ -102,11 +103,11 @@ fn anonymous(i: usize, listener: &Listener, found: &mut Vec<Finding>) {
             ),
             "write `allow_anonymous = true` if everyone who reaches this address may connect",
         ));
-    } else if open && listener.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+    } else if open && config.acl.is_empty() && listener.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
         found.push(Finding::warning(
             format!("listener[{i}].allow_anonymous"),
             format!("everyone who reaches {} may publish and subscribe to everything", listener.bind),
-            "bind to 127.0.0.1, or ask for client certificates with `tls.client_ca`, unless that is meant",
+            "bind to 127.0.0.1, or ask for client certificates with `tls.client_ca`, or say who may do what with [[acl]], unless that is meant",
         ));
     }
 }

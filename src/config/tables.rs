@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
+use crate::config::AclFilter;
 use crate::config::reader::Section;
 use crate::config::schema::{
-    Broker, ClientTls, Config, Direction, Durability, Framing, Gateway, Link, LinkKind, Listener, Log, LogFormat,
-    LogLevel, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    AclRule, Auth, Broker, ClientTls, Config, Direction, Durability, Framing, Gateway, Link, LinkKind, Listener,
+    Log, LogFormat, LogLevel, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
 use crate::config::value::{
@@ -43,6 +44,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let sn = root.section("sn", sn);
     let connections = broker.max_connections;
     let listener = root.sections("listener", |s| listener(s, connections));
+    let auth = root.section("auth", auth);
+    let acl = root.sections("acl", acl);
     let link = root.sections("link", link);
     let upstream = root.sections("upstream", upstream);
     Config {
@@ -53,6 +56,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
             .unwrap_or_else(|| vec![Listener { max_connections: connections, ..Listener::default() }]),
         broker,
         sn,
+        auth,
+        acl: acl.unwrap_or(default.acl),
         link: link.unwrap_or(default.link),
         upstream: upstream.unwrap_or(default.upstream),
     }
@@ -163,6 +168,55 @@ fn server_tls(s: &mut Section<'_>) -> ServerTls {
         key: s.require("key", "\"/etc/moteway/tls/key.pem\"", path).unwrap_or_default(),
         client_ca: s.optional("client_ca", path),
     }
+}
+
+fn auth(s: &mut Section<'_>) -> Auth {
+    Auth { groups: s.entries("groups", |_| Ok(()), members) }
+}
+
+/// The users of a group.
+fn members(value: &DeValue<'_>) -> Parsed<Vec<String>> {
+    const HELP: &str = "write the names of its users: [\"ann\", \"bob\"]";
+    let Some(items) = value.as_array() else { return Err(Wrong::kind("a list of users", value, HELP)) };
+    items.iter().map(|item| word(item.get_ref())).collect()
+}
+
+fn acl(s: &mut Section<'_>) -> AclRule {
+    AclRule {
+        user: s.list("user", word),
+        group: s.list("group", word),
+        client_id: s.list("client_id", client_ids),
+        anonymous: s.optional("anonymous", boolean),
+        publish: s.list("publish", acl_filter).unwrap_or_default(),
+        subscribe: s.list("subscribe", acl_filter).unwrap_or_default(),
+        read: s.list("read", acl_filter),
+        deny_publish: s.list("deny_publish", acl_filter).unwrap_or_default(),
+        deny_subscribe: s.list("deny_subscribe", acl_filter).unwrap_or_default(),
+        deny_read: s.list("deny_read", acl_filter),
+    }
+}
+
+fn acl_filter(value: &DeValue<'_>) -> Parsed<AclFilter> {
+    AclFilter::parse(&string(value)?)
+}
+
+/// A string that says something.
+fn word(value: &DeValue<'_>) -> Parsed<String> {
+    let text = string(value)?;
+    if text.is_empty() {
+        return Err(Wrong::new("an empty string names nobody", "write a name, or leave the key out"));
+    }
+    Ok(text)
+}
+
+/// A client id, or what some begin with and `*`.
+fn client_ids(value: &DeValue<'_>) -> Parsed<String> {
+    let text = word(value)?;
+    if text.find('*').is_some_and(|at| at + 1 < text.len()) {
+        let help = "`*` may stand at the end only: \"sensor-*\"";
+        return Err(Wrong::new(format!("{text:?} has `*` before its end"), help));
+    }
+    Ok(text)
 }
 
 fn sn(s: &mut Section<'_>) -> Sn {

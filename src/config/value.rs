@@ -21,7 +21,7 @@ impl Wrong {
         Self { message: message.into(), help: help.into() }
     }
 
-    fn kind(expected: &str, found: &DeValue<'_>, help: impl Into<String>) -> Self {
+    pub(super) fn kind(expected: &str, found: &DeValue<'_>, help: impl Into<String>) -> Self {
         Self::new(format!("expected {expected}, found {}", show(found)), help)
     }
 }

@@ -123,6 +123,14 @@ impl Queues {
         self.discard(now, dest, index);
     }
 
+    /// The peeked message is not for the destination any more: it is dropped.
+    pub fn withhold(&mut self, now: Now, dest: DestId, seq: Seq) {
+        let Some(line) = self.line_mut(dest) else { return };
+        let Some(index) = line.first_waiting().filter(|&index| line.window[index].seq == seq) else { return };
+        line.stats.denied += 1;
+        self.discard(now, dest, index);
+    }
+
     /// Moves a message in flight, or the first waiting one, to the dead letters.
     pub fn bury(&mut self, now: Now, dest: DestId, seq: Seq, reason: &str) {
         let Some(line) = self.line_mut(dest) else { return };

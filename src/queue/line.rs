@@ -56,6 +56,8 @@ pub struct LineStats {
     pub dropped_qos0: u64,
     /// Past their expiry.
     pub expired: u64,
+    /// Dropped because the destination may no longer have them.
+    pub denied: u64,
     /// Moved to the dead letters.
     pub buried: u64,
     /// Rows that the store could not give back.

@@ -284,6 +284,12 @@ impl Queues {
         self.last_seq
     }
 
+    /// The position that was given out last.
+    #[must_use]
+    pub fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
     /// Makes a record durable; settled when it is. Without a token nobody waits for it.
     pub fn put(&mut self, now: Now, kind: RecordKind, key: &[u8], value: &[u8], token: Option<Token>) -> Outcome {
         self.record(now, Op::Put { kind, key: key.into(), value: value.into() }, token)

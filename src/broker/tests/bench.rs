@@ -206,7 +206,12 @@ impl Bench {
 
     /// The same, and the power was away for so long.
     pub(super) fn restart_after(self, millis: u64) -> Self {
-        let mut bench = Self::start(&Config::default(), self.disk, self.millis + millis);
+        self.restart_as(&Config::default(), millis)
+    }
+
+    /// The same, and the configuration was changed.
+    pub(super) fn restart_as(self, config: &Config, millis: u64) -> Self {
+        let mut bench = Self::start(config, self.disk, self.millis + millis);
         bench.settle();
         bench
     }
