@@ -219,25 +219,28 @@ impl Broker {
     }
 
     fn handle_pubrec(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32, rec: PubRec<'_>) {
-        let Some(dest) = self.line_of(session) else { return };
+        let dest = self.line_of(session);
         let Some(conn) = self.conn_mut(id) else { return };
         let flight = conn.inflight.iter_mut().find(|flight| flight.pkid == rec.pkid);
-        match flight.map(|flight| (flight.state, flight)) {
-            Some((FlightState::PubRec(seq), _)) if rec.reason.is_error() => {
+        match flight.map(|flight| (flight.state, flight)).zip(dest) {
+            Some(((FlightState::PubRec(seq), _), dest)) if rec.reason.is_error() => {
                 // The client will not have it [MQTT-4.3.3-4]: done.
                 conn.land(rec.pkid, |_| true);
                 queues.acked(now, dest, seq);
                 self.pump(now, queues, session);
             }
-            Some((FlightState::PubRec(seq), flight)) => {
+            Some(((FlightState::PubRec(seq), flight), dest)) => {
                 flight.state = FlightState::PubComp;
                 let token = self.next_token(id);
                 let outcome = queues.release(now, dest, seq, rec.pkid, token);
                 self.reply_when(id, outcome, &Packet::PubRel(PubRel::new(rec.pkid, ReasonCode::Success)));
             }
-            Some((FlightState::PubComp, _)) => {
+            Some(((FlightState::PubComp, _), _)) => {
                 self.reply_when(id, Outcome::Done, &Packet::PubRel(PubRel::new(rec.pkid, ReasonCode::Success)));
             }
+            // A refusal of what nobody sent ends nothing.
+            _ if rec.reason.is_error() => {}
+            // Also where nothing was ever sent, so that the client can go on [MQTT-4.3.3-4].
             _ => {
                 let rel = PubRel::new(rec.pkid, ReasonCode::PacketIdentifierNotFound);
                 self.reply_when(id, Outcome::Done, &Packet::PubRel(rel));

@@ -1,0 +1,19 @@
+//! MQTT 5.0 and 3.1.1 to the letter: every normative statement of both standards has its line in a table here, with the
+//! test that shows it or the reason why it does not bind a server.
+//!
+//! The tests talk to the real engine in raw bytes, in virtual time and without sockets. What needs a socket is in
+//! `tests/e2e`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
+
+mod connect;
+mod deliver;
+mod publish;
+mod retain;
+mod rig;
+mod sent;
+#[path = "../sim/store.rs"]
+#[allow(dead_code, reason = "the simulation uses more of it")]
+mod store;
+mod subscribe;
+mod will;
+mod wire;
