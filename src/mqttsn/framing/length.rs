@@ -111,8 +111,12 @@ impl Length {
 
 /// Judges the start of `octets` by length and type alone, envelope included.
 fn inspect(octets: &[u8], mtu: usize) -> Head {
-    let [len @ 3..=u8::MAX, ENCAPSULATION, rest @ ..] = octets else { return inspect_message(octets, mtu) };
-    let envelope = usize::from(*len);
+    let (envelope, rest) = match octets {
+        // Too long for a message, but the MTU does not cover an envelope.
+        [3..=u8::MAX] => return Head::Incomplete,
+        [len @ 3..=u8::MAX, ENCAPSULATION, rest @ ..] => (usize::from(*len), rest),
+        _ => return inspect_message(octets, mtu),
+    };
     // Bits 7 to 2 of the control octet are 0 (MQTT-SN 5.5).
     if rest.first().is_some_and(|control| control & !0b11 != 0) {
         return Head::Noise;
@@ -235,6 +239,20 @@ mod tests {
         framer.reset();
         framer.feed(at(1), CONNECT);
         assert_eq!(drain(&mut framer), [CONNECT]);
+    }
+
+    #[test]
+    fn an_envelope_above_the_mtu_survives_a_read_that_ends_behind_its_first_octet() {
+        let mut forwarded = vec![70, ENCAPSULATION, 0];
+        forwarded.resize(70, 7);
+        forwarded.extend_from_slice(PINGREQ);
+        let mut framer = Length::new(60);
+        let mut frames = Vec::new();
+        for octet in &forwarded {
+            framer.feed(at(1), &[*octet]);
+            frames.extend(drain(&mut framer));
+        }
+        assert_eq!(frames, [forwarded]);
     }
 
     #[test]
