@@ -338,11 +338,15 @@ impl Broker {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        let id = self.dirty.pop_front()?;
-        if let Some(conn) = self.conn_mut(id) {
+        while let Some(id) = self.dirty.pop_front() {
+            let Some(conn) = self.conn_mut(id) else { continue };
             conn.flush_queued = false;
+            // What is left in its outbox goes with `Output::Close`, which was the last word about it.
+            if !conn.closing {
+                return Some(Output::Flush(id));
+            }
         }
-        Some(Output::Flush(id))
+        None
     }
 
     /// When to call [`Broker::handle_timeout`].

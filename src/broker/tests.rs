@@ -384,6 +384,21 @@ fn too_many_connections_are_refused_and_counted_down_again() {
 }
 
 #[test]
+fn a_connection_is_not_flushed_after_its_close() {
+    let mut bench = Bench::new();
+    let mut twice = Vec::new();
+    hello(V5, "c").encode(&mut twice);
+    hello(V5, "c").encode(&mut twice);
+    let now = bench.now();
+    bench.broker.handle_accepted(now, ConnId(0), ListenerId(0), None);
+    bench.broker.handle_received(now, &mut bench.queues, ConnId(0), &twice);
+    let outputs = std::iter::from_fn(|| bench.broker.poll_output());
+    let outputs: Vec<Output> = outputs.filter(|output| !matches!(output, Output::Notice(_))).collect();
+    assert_eq!(outputs, [Output::Close(ConnId(0))]);
+    assert_eq!(bench.sent(0, V5), ["connack Success present false", "disconnect ProtocolError"]);
+}
+
+#[test]
 fn sessions_and_their_subscriptions_are_there_after_a_restart() {
     let mut bench = Bench::new();
     bench.connect(0, &with_will("c", 60));
