@@ -1,5 +1,7 @@
 //! The targets as libFuzzer runs them: with a limit on memory.
 
+#[path = "../sim/store.rs"]
+pub mod store;
 pub mod targets;
 
 use std::alloc::System;

@@ -1,9 +1,12 @@
 //! The fuzz targets as ordinary tests: each replays the kept corpus and every input that once broke it, and then runs
 //! mutations of them, the same ones each time. The long run under libFuzzer is `tests/fuzz/run`.
 //!
-//! `MOTEWAY_FUZZ_ROUNDS=N` runs N mutations per target, `MOTEWAY_FUZZ_SEED=N` other ones.
+//! `MOTEWAY_FUZZ_ROUNDS=N` runs N mutations per target, `MOTEWAY_FUZZ_SEED=N` other ones, `MOTEWAY_FUZZ_INPUT=FILE` that
+//! one input, and `MOTEWAY_FUZZ_TELL=1` prints what it does to the engine.
 
 mod mutate;
+#[path = "../sim/store.rs"]
+mod store;
 mod targets;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +42,15 @@ fn config() {
     fuzz(&Target { name: "config", run: targets::config::run, rounds: 5_000 });
 }
 
+#[test]
+fn engine() {
+    fuzz(&Target { name: "engine", run: targets::engine::run, rounds: 3_000 });
+}
+
 fn fuzz(target: &Target) {
+    if let Some(path) = env::var_os("MOTEWAY_FUZZ_INPUT") {
+        return (target.run)(&fs::read(path).unwrap());
+    }
     let corpus = inputs("corpus", target.name);
     assert!(!corpus.is_empty(), "tests/fuzz/corpus/{} is empty: nothing to begin with", target.name);
     let known: Vec<Vec<u8>> = corpus.into_iter().chain(inputs("regressions", target.name)).collect();

@@ -2,6 +2,7 @@
 //! libFuzzer (`tests/fuzz/run`), for as long as one likes, and `tests/fuzz/main.rs` with the other tests.
 
 pub mod config;
+pub mod engine;
 pub mod framings;
 pub mod mqtt_packets;
 pub mod mqttsn_messages;
