@@ -115,6 +115,8 @@ impl Broker {
             properties: &will.properties,
             expiry: will.expiry,
         };
-        self.publish(now, queues, Origin::default(), &inbound, None, None);
+        // It comes from the client, which may have asked for nothing of its own (no local) [MQTT-3.8.3-3].
+        let origin = Origin { session: Some(session), upstream: None };
+        self.publish(now, queues, origin, &inbound, None, None);
     }
 }
