@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 use nix::unistd::close;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::time::{Duration, Instant, Now, Wall};
 
@@ -68,6 +69,17 @@ pub fn machine_identity() -> String {
 pub fn random_seed() -> u64 {
     // The standard library keys its hash maps from the system's random source.
     RandomState::new().build_hasher().finish()
+}
+
+/// Random octets for keys and salts.
+///
+/// # Errors
+/// If the system has none.
+pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| io::Error::other("its random source failed"))?;
+    Ok(bytes)
 }
 
 /// Resident memory of this process in bytes, where `/proc` is mounted.
@@ -190,6 +202,7 @@ mod tests {
     #[test]
     fn seeds_differ() {
         assert_ne!(random_seed(), random_seed());
+        assert_ne!(random_bytes::<32>().unwrap(), random_bytes().unwrap());
     }
 
     #[test]

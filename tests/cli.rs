@@ -1,5 +1,8 @@
 //! The built binary, seen from a shell: what it prints and how it exits.
 
+#[path = "cli/passwd.rs"]
+mod passwd;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -16,6 +16,7 @@ mod expiry;
 mod flat_map;
 mod limits;
 pub mod local;
+pub mod login;
 mod packets;
 mod publish;
 mod recover;

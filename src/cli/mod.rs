@@ -6,6 +6,7 @@ mod config;
 #[cfg(feature = "demo")]
 mod demo;
 mod load;
+mod passwd;
 mod route;
 mod run;
 
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Args),
     /// Say what becomes of a message, without sending one
     Route(route::Args),
+    /// Set or delete the password of a user
+    Passwd(passwd::Args),
     /// Print configurations
     Config(config::Args),
     /// Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger
@@ -67,6 +70,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Run(file) => run::run(&file),
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
+        Command::Passwd(args) => passwd::run(&args),
         Command::Config(args) => config::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),

@@ -1,0 +1,5 @@
+//! Who a client is.
+
+pub mod hash;
+pub mod secret;
+pub mod users;
