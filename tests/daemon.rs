@@ -153,13 +153,13 @@ fn sigterm_and_sigint_end_it_in_order_with_status_0() {
 }
 
 #[test]
-fn sighup_does_not_end_it_and_it_says_what_to_do_instead() {
+fn sighup_does_not_end_it_and_it_says_what_it_does() {
     let setup = Setup::new();
     let daemon = setup.start();
     let mut client = daemon.client();
     for _ in 0..2 {
         daemon.signal(Signal::SIGHUP);
-        daemon.says("SIGHUP ignored: restart");
+        daemon.says("SIGHUP: passwords and keys are read again");
         ping(&mut client);
     }
 }

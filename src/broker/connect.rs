@@ -35,8 +35,16 @@ struct Granted {
 }
 
 impl Broker {
-    pub(crate) fn handle_connect(&mut self, now: Now, queues: &mut Queues, id: ConnId, connect: &Connect<'_>) {
-        if let Err(fault) = self.admit(id, connect) {
+    /// A client comes in that has proved to be `user`, or need not be anybody.
+    pub(crate) fn handle_connect(
+        &mut self,
+        now: Now,
+        queues: &mut Queues,
+        id: ConnId,
+        connect: &Connect<'_>,
+        user: Option<&str>,
+    ) {
+        if let Err(fault) = self.admit(connect) {
             return self.refuse(now, id, fault);
         }
         let mut granted = Granted::default();
@@ -47,13 +55,13 @@ impl Broker {
         } else {
             connect.client_id.to_owned()
         };
-        let names = Names { client_id: Some(&client_id), user: None };
+        let names = Names { client_id: Some(&client_id), user };
         if connect.will.as_ref().is_some_and(|will| !self.may_have_will(names, will.topic)) {
             let fault = Fault::new(ReasonCode::NotAuthorized, "the client may not publish its will");
             return self.refuse(now, id, fault);
         }
         let expiry = self.session_expiry(connect, &mut granted);
-        let opening = Opening { client_id: &client_id, user: names.user, clean: connect.clean_start, expiry };
+        let opening = Opening { client_id: &client_id, user, clean: connect.clean_start, expiry };
         let (session, present) = self.open_session(now, queues, opening, Peer::Conn(id));
         self.set_connection(now, id, session, connect, &mut granted);
         if let Some(kept) = self.session_mut(session) {
@@ -65,7 +73,7 @@ impl Broker {
     }
 
     /// The client may not come in, and is told why.
-    fn refuse(&mut self, now: Now, id: ConnId, fault: Fault) {
+    pub(crate) fn refuse(&mut self, now: Now, id: ConnId, fault: Fault) {
         self.stats.connections_refused += 1;
         match fault.limit {
             Some(limit) => self.hit(now, limit, id),
@@ -76,15 +84,7 @@ impl Broker {
     }
 
     /// Whether the client may come in.
-    fn admit(&self, id: ConnId, connect: &Connect<'_>) -> Result<(), Fault> {
-        if connect.properties.authentication_method.is_some() {
-            let text = "enhanced authentication is not supported";
-            return Err(Fault::new(ReasonCode::BadAuthenticationMethod, text));
-        }
-        let listener = self.conn(id).and_then(|conn| self.listeners.get(usize::from(conn.listener.0)));
-        if !listener.is_some_and(|listener| listener.allow_anonymous) {
-            return Err(Fault::new(ReasonCode::NotAuthorized, "the listener does not allow anonymous clients"));
-        }
+    fn admit(&self, connect: &Connect<'_>) -> Result<(), Fault> {
         let empty = connect.client_id.is_empty();
         if empty && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start))
         {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::broker::acks::Acks;
 use crate::broker::alias::Aliases;
+use crate::broker::login::Guest;
 use crate::config::ListenerId;
 use crate::mqtt::{ConnId, Outbox, Version};
 use crate::queue::{Seq, Token};
@@ -49,6 +50,8 @@ pub(crate) struct Connection {
     pub version: Version,
     /// Set once CONNECT was accepted.
     pub session: Option<u32>,
+    /// Boxed, because most need it only until they are let in.
+    pub guest: Option<Box<Guest>>,
     /// An unfinished packet.
     pub partial: Vec<u8>,
     pub outbox: Outbox,
@@ -85,6 +88,7 @@ impl Connection {
             epoch,
             version: Version::V311,
             session: None,
+            guest: None,
             partial: Vec::new(),
             outbox: Outbox::default(),
             counted_outbox: 0,
@@ -103,6 +107,11 @@ impl Connection {
             last_pkid: 0,
             has_skipped: false,
         }
+    }
+
+    /// Whether its CONNECT waits for the check of what it proves.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.is_waiting())
     }
 
     /// Goes on where the session's last connection was.

@@ -16,6 +16,7 @@ impl Broker {
             match timer {
                 Timer::Silence(conn, epoch) => self.check_silence(now, queues, conn, epoch),
                 Timer::Session(session, generation) => self.check_session(now, queues, session, generation),
+                Timer::Token(conn, epoch) => self.check_token(now, queues, conn, epoch),
                 Timer::Retained => {
                     for topic in self.retained.expired(now.wall) {
                         self.retained.remove(&topic);
@@ -64,6 +65,9 @@ impl Broker {
         let due_at = conn.last_received + allowed;
         if due_at > now.at {
             self.watch_silence(id, Some(due_at));
+            return;
+        }
+        if self.give_up_login(now, id) {
             return;
         }
         self.stats.silent += 1;

@@ -41,6 +41,7 @@ use slab::Slab;
 use crate::broker::acl::Acl;
 use crate::broker::connection::{Connection, Unacked};
 use crate::broker::limits::Told;
+use crate::broker::login::{Check, Door, Logins};
 use crate::broker::retained::Retained;
 use crate::broker::routes::Routes;
 use crate::broker::session::Session;
@@ -64,6 +65,8 @@ pub enum Output {
     Close(ConnId),
     /// A session of the gateway was taken over by an MQTT connection.
     TakenOver(u32),
+    /// Check this and answer with [`Broker::handle_verified`].
+    Verify(Check),
     /// For the log.
     Notice(Notice),
 }
@@ -75,6 +78,14 @@ pub struct Stats {
     pub connections_opened: u64,
     /// Connections refused for a limit, at CONNECT or before.
     pub connections_refused: u64,
+    /// Of them, log-ins with a wrong proof or with none where one is needed.
+    pub logins_refused: u64,
+    /// Of them, log-ins from an address that failed too often.
+    pub logins_throttled: u64,
+    /// Of them, log-ins that there was no room or time to check.
+    pub logins_busy: u64,
+    /// Addresses whose failures were forgotten before their time, because there were too many.
+    pub login_addresses_forgotten: u64,
     /// Connections ended for breaking the protocol.
     pub protocol_errors: u64,
     /// Connections ended because they were silent.
@@ -117,6 +128,8 @@ enum Timer {
     Silence(ConnId, u16),
     /// Look whether a session's will is due or its life over.
     Session(u32, u32),
+    /// Look whether the token with which a connection logged in is over.
+    Token(ConnId, u16),
     /// Look for expired retained messages.
     Retained,
 }
@@ -128,7 +141,7 @@ const RETAINED_SWEEP: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 struct Listener {
     name: String,
-    allow_anonymous: bool,
+    door: Door,
     max_connections: usize,
     max_packet_bytes: u32,
     connect_timeout: Duration,
@@ -158,6 +171,7 @@ pub struct Broker {
     open: usize,
     epoch: u16,
     timers: Timers<Timer>,
+    logins: Logins,
     dirty: VecDeque<ConnId>,
     outputs: VecDeque<Output>,
     /// Whose turn it is to be encoded into, kept between messages for its capacity.
@@ -178,7 +192,7 @@ impl Broker {
         timers.set(now.at + RETAINED_SWEEP, Timer::Retained);
         let listeners = config.listener.iter().map(|listener| Listener {
             name: listener.name.clone(),
-            allow_anonymous: listener.allow_anonymous,
+            door: Door::new(listener),
             max_connections: listener.max_connections,
             max_packet_bytes: listener.max_packet_bytes.unwrap_or(limits.max_packet_bytes),
             connect_timeout: listener.connect_timeout.unwrap_or(limits.connect_timeout),
@@ -206,6 +220,7 @@ impl Broker {
             open: 0,
             epoch: 0,
             timers,
+            logins: Logins::new(&config.auth),
             dirty: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
@@ -293,6 +308,7 @@ impl Broker {
     /// The connection is gone, by the peer or by the transport.
     pub fn handle_closed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
         self.watch_silence(conn, None);
+        self.forget_login(conn);
         let Some(mut gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         if !gone.closing {
             self.uncount(gone.listener);
@@ -401,6 +417,7 @@ impl Broker {
             self.discount(id);
             self.uncount(listener);
             self.watch_silence(id, None);
+            self.forget_login(id);
             self.outputs.push_back(Output::Close(id));
         }
     }

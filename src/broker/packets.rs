@@ -1,5 +1,7 @@
 //! Bytes of a connection to packets, and packets to whoever handles them.
 
+use zeroize::Zeroize;
+
 use crate::broker::acks::ReplyBytes;
 use crate::broker::connection::{FlightState, reply_token};
 use crate::broker::limits::FLOOR_BYTES;
@@ -51,9 +53,14 @@ impl Broker {
                 conn.partial.extend_from_slice(&bytes[used..]);
             }
         } else {
+            let is_new = conn.session.is_none();
             let mut partial = std::mem::take(&mut conn.partial);
             partial.extend_from_slice(bytes);
             let used = self.handle_packets(now, queues, id, &partial);
+            if is_new {
+                // There may have been a secret in CONNECT.
+                partial[..used].zeroize();
+            }
             if let Some(conn) = self.conn_mut(id)
                 && !conn.closing
                 && used < partial.len()
@@ -81,7 +88,7 @@ impl Broker {
         let mut used = 0;
         loop {
             let Some(conn) = self.conn_mut(id) else { return used };
-            if conn.closing {
+            if conn.closing || conn.is_waiting() {
                 return used;
             }
             let (version, session, listener) = (conn.version, conn.session, conn.listener);
@@ -117,7 +124,7 @@ impl Broker {
         }
         match Connect::decode(frame) {
             Ok(connect) => {
-                self.handle_connect(now, queues, id, &connect);
+                self.handle_login(now, queues, id, frame.raw, &connect);
                 Ok(())
             }
             Err(error) => {

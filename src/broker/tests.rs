@@ -4,6 +4,7 @@ mod access;
 mod alias;
 mod bench;
 mod limits;
+mod login;
 mod share;
 mod users;
 

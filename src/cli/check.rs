@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::{DEFAULT_CONFIG, Failure, count, load, print};
 use crate::config::{Config, Diagnostics, Severity};
+use crate::daemon::credentials;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,6 +19,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match document.finish() {
         Ok((config, warnings)) => {
             eprint!("{warnings}");
+            if let Err(error) = credentials::read(&config.auth) {
+                print(&format!("{file}: 1 error{}\n", and_warnings(&warnings)))?;
+                return Err(Failure::Unusable(error.to_string()));
+            }
             print(&format!("{file}: ok, {}{}\n", contents(&config), and_warnings(&warnings)))
         }
         Err(diagnostics) => {

@@ -1,9 +1,9 @@
 //! `moteway passwd FILE USER`: the password file of `[auth]`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
@@ -91,7 +91,8 @@ fn with_entry(text: &[u8], user: &str, entry: Option<&str>) -> (Vec<u8>, bool) {
     (new, was_there)
 }
 
-/// Replaces the file in one step, so that nobody ever sees half of it. Only its owner may read it, who stays the same.
+/// Replaces the file in one step, so that nobody ever sees half of it. A new one is for its owner alone; one that was
+/// there keeps its owner and its group, who may be the gateway's, but is for nobody else.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     // A link stays a link.
     let path = fs::canonicalize(path).or_else(|error| match error.kind() {
@@ -118,6 +119,7 @@ fn write_new(new: &Path, text: &[u8], old: &Path) -> io::Result<()> {
         if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
+        file.set_permissions(Permissions::from_mode(old.mode() & 0o060 | 0o600))?;
     }
     file.write_all(text)?;
     file.sync_all()

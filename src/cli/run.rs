@@ -1,6 +1,9 @@
 //! `moteway run`: the daemon in the foreground, for systemd or a terminal.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::cli::{ConfigFile, Failure, load};
 use crate::daemon::{self, Service, logging};
@@ -19,7 +22,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
     if let Err(error) = sys::raise_open_files_limit() {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
-    daemon::run(config, &service(), stop_signal(), |_| {}).map_err(|error| {
+    let service = service();
+    let stop = signals(Arc::clone(&service.reload));
+    daemon::run(config, &service, stop, |_| {}).map_err(|error| {
         tracing::error!("{error}");
         if error.is_configuration() {
             Failure::Unusable(error.to_string())
@@ -34,11 +39,11 @@ fn service() -> Service {
         tracing::warn!(%error, "the service manager cannot be reached");
         None
     });
-    Service { notifier, watchdog: sys::watchdog_timeout() }
+    Service { notifier, watchdog: sys::watchdog_timeout(), ..Service::default() }
 }
 
-/// Ready when the daemon should stop. SIGHUP is not a reason to.
-async fn stop_signal() {
+/// Ready when the daemon should stop. SIGHUP asks for files to be read again.
+async fn signals(reload: Arc<Notify>) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         tracing::error!("signals cannot be caught: SIGTERM will end this process without a farewell");
@@ -48,7 +53,10 @@ async fn stop_signal() {
         tokio::select! {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
-            _ = hangup.recv() => tracing::warn!("SIGHUP ignored: restart to read the configuration again"),
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: passwords and keys are read again; the configuration is at the next start");
+                reload.notify_waiters();
+            }
         }
     }
 }

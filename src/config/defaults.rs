@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Auth, Bind, Broker, Config, Direction, Durability, Gateway, Listener, Log, LogFormat, LogLevel, Rule, RuleQos,
-    RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    Auth, Bind, Broker, Config, Direction, Durability, Gateway, Jwt, Listener, Log, LogFormat, LogLevel, Rule,
+    RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -21,9 +21,9 @@ impl Default for Config {
             log: Log::default(),
             store: Store::default(),
             broker: Broker::default(),
+            auth: Auth::default(),
             sn: Sn::default(),
             listener: vec![Listener::default()],
-            auth: Auth::default(),
             acl: Vec::new(),
             link: Vec::new(),
             upstream: Vec::new(),
@@ -90,6 +90,36 @@ impl Default for Broker {
     }
 }
 
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            password_file: None,
+            max_failures: 10,
+            failure_window: Duration::from_secs(60),
+            failure_block: Duration::from_secs(300),
+            max_addresses: 10_000,
+            max_waiting: 500,
+            max_waiting_bytes: MIB,
+            jwt: None,
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+/// Without its keys.
+impl Default for Jwt {
+    fn default() -> Self {
+        Self {
+            secret_file: None,
+            public_key_file: None,
+            issuer: None,
+            audience: None,
+            user_claim: "sub".to_owned(),
+            leeway: Duration::from_secs(30),
+        }
+    }
+}
+
 /// The listener of a file that names none: this machine only.
 impl Default for Listener {
     fn default() -> Self {
@@ -98,6 +128,7 @@ impl Default for Listener {
             bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))),
             mode: 0o660,
             tls: None,
+            login: Vec::new(),
             allow_anonymous: true,
             max_connections: Broker::default().max_connections,
             max_connections_per_address: 0,

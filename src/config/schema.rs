@@ -16,10 +16,10 @@ pub struct Config {
     pub log: Log,
     pub store: Store,
     pub broker: Broker,
+    pub auth: Auth,
     pub sn: Sn,
     /// `[[listener]]`
     pub listener: Vec<Listener>,
-    pub auth: Auth,
     /// `[[acl]]`
     pub acl: Vec<AclRule>,
     /// `[[link]]`
@@ -125,6 +125,60 @@ pub struct Broker {
     pub max_buffered_bytes: usize,
 }
 
+/// `[auth]`: who may log in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auth {
+    /// User names and hashes.
+    pub password_file: Option<PathBuf>,
+    /// Log-ins that may fail from one address within `failure_window`; then it is refused for `failure_block`.
+    pub max_failures: u32,
+    pub failure_window: Duration,
+    pub failure_block: Duration,
+    /// Addresses whose failures are remembered.
+    pub max_addresses: usize,
+    /// Log-ins that wait for the check of their password or token.
+    pub max_waiting: usize,
+    /// And their CONNECT packets.
+    pub max_waiting_bytes: usize,
+    pub jwt: Option<Jwt>,
+    /// Names of users that rules can name together: group = users.
+    pub groups: BTreeMap<String, Vec<String>>,
+}
+
+/// `[auth.jwt]`: JSON Web Tokens, sent as the password.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jwt {
+    /// For HS256, HS384 and HS512.
+    pub secret_file: Option<PathBuf>,
+    /// PEM, for RS256, RS384, RS512, ES256 and ES384.
+    pub public_key_file: Option<PathBuf>,
+    /// What `iss` must be.
+    pub issuer: Option<String>,
+    /// What `aud` must be or contain.
+    pub audience: Option<String>,
+    /// The claim that is the user's name.
+    pub user_claim: String,
+    /// How wrong clocks may be.
+    pub leeway: Duration,
+}
+
+/// A way to prove a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginWay {
+    Password,
+    Token,
+    Certificate,
+}
+
+/// Where in a client certificate the name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateName {
+    CommonName,
+    SanDns,
+    SanEmail,
+    SanUri,
+}
+
 /// `[[listener]]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
@@ -133,6 +187,8 @@ pub struct Listener {
     /// Permissions of a Unix socket.
     pub mode: u32,
     pub tls: Option<ServerTls>,
+    /// How clients may log in here.
+    pub login: Vec<LoginWay>,
     pub allow_anonymous: bool,
     pub max_connections: usize,
     /// From one IPv4 address or one IPv6 network of 64 bits. Zero: as many as the listener takes.
@@ -189,13 +245,8 @@ pub struct ServerTls {
     pub key: PathBuf,
     /// Client certificates are asked for and checked against this CA.
     pub client_ca: Option<PathBuf>,
-}
-
-/// `[auth]`: who the clients are.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Auth {
-    /// Names of users that rules can name together: group = users.
-    pub groups: BTreeMap<String, Vec<String>>,
+    /// Where in the client's certificate its name is.
+    pub identity: CertificateName,
 }
 
 /// `[[acl]]`: what some clients may do. Of the keys that say for whom it is, all that are there must hold.

@@ -1,11 +1,13 @@
 //! Does it make sense together? Checks of the finished configuration that no single key can answer.
 
+mod login;
+
 use std::net::IpAddr;
 
 use crate::config::document::SourceMap;
 use crate::config::identity::{self, BadIdentity, GATEWAY};
 use crate::config::schema::{
-    Bind, Broker, Config, Direction, LinkKind, Listener, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
+    Bind, Broker, Config, Direction, LinkKind, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
 };
 use crate::config::transport;
 use crate::config::value::show_size;
@@ -83,32 +85,13 @@ fn listeners(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
     let binds: Vec<&Bind> = config.listener.iter().map(|listener| &listener.bind).collect();
     distinct_addresses("listener", &binds, found);
     for (i, listener) in config.listener.iter().enumerate() {
-        anonymous(i, listener, config, found);
+        login::listener(i, listener, config, map, found);
         transport::check(i, listener, map, found);
     }
+    login::without_effect(config, found);
     if config.listener.is_empty() {
         let message = "there is no listener, so no MQTT client can connect";
         found.push(Finding::warning("listener", message, "leave `listener` out for one on 127.0.0.1:1883"));
-    }
-}
-
-fn anonymous(i: usize, listener: &Listener, config: &Config, found: &mut Vec<Finding>) {
-    let open = !listener.bind.is_local();
-    if !listener.allow_anonymous {
-        found.push(Finding::warning(
-            format!("listener[{i}].allow_anonymous"),
-            format!(
-                "listener `{}` lets nobody in: anonymous clients are refused, and there is no other way to log in yet",
-                listener.name
-            ),
-            "write `allow_anonymous = true` if everyone who reaches this address may connect",
-        ));
-    } else if open && config.acl.is_empty() && listener.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
-        found.push(Finding::warning(
-            format!("listener[{i}].allow_anonymous"),
-            format!("everyone who reaches {} may publish and subscribe to everything", listener.bind),
-            "bind to 127.0.0.1, or ask for client certificates with `tls.client_ca`, or say who may do what with [[acl]], unless that is meant",
-        ));
     }
 }
 
@@ -149,7 +132,7 @@ fn upstreams(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
         template(&format!("{path}.client_id"), &upstream.client_id, false, found);
         template(&format!("{path}.status_topic"), &upstream.status_topic, true, found);
         times(&path, upstream, found);
-        login(&path, upstream, found);
+        upstream_login(&path, upstream, found);
         tls(&path, upstream, found);
         endpoints(&path, upstream, config, found);
         if upstream.rule.is_empty() {
@@ -208,7 +191,7 @@ fn times(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
     }
 }
 
-fn login(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
+fn upstream_login(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
     // [MQTT-3.1.2-22] of 3.1.1; 5.0 lifted it.
     if upstream.password_file.is_some() && upstream.username.is_none() && upstream.version == UpstreamVersion::V311
     {

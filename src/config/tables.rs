@@ -7,8 +7,9 @@ use toml::de::DeValue;
 use crate::config::AclFilter;
 use crate::config::reader::Section;
 use crate::config::schema::{
-    AclRule, Auth, Broker, ClientTls, Config, Direction, Durability, Framing, Gateway, Link, LinkKind, Listener,
-    Log, LogFormat, LogLevel, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    AclRule, Auth, Broker, CertificateName, ClientTls, Config, Direction, Durability, Framing, Gateway, Jwt, Link,
+    LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store,
+    Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
 use crate::config::value::{
@@ -41,10 +42,10 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let log = root.section("log", log);
     let store = root.section("store", store);
     let broker = root.section("broker", broker);
+    let auth = root.section("auth", auth);
     let sn = root.section("sn", sn);
     let connections = broker.max_connections;
-    let listener = root.sections("listener", |s| listener(s, connections));
-    let auth = root.section("auth", auth);
+    let listener = root.sections("listener", |s| listener(s, connections, &auth));
     let acl = root.sections("acl", acl);
     let link = root.sections("link", link);
     let upstream = root.sections("upstream", upstream);
@@ -52,11 +53,10 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         gateway,
         log,
         store,
-        listener: listener
-            .unwrap_or_else(|| vec![Listener { max_connections: connections, ..Listener::default() }]),
+        listener: listener.unwrap_or_else(|| vec![only_listener(connections, &auth)]),
         broker,
-        sn,
         auth,
+        sn,
         acl: acl.unwrap_or(default.acl),
         link: link.unwrap_or(default.link),
         upstream: upstream.unwrap_or(default.upstream),
@@ -140,16 +140,70 @@ fn broker(s: &mut Section<'_>) -> Broker {
     }
 }
 
-fn listener(s: &mut Section<'_>, connections: usize) -> Listener {
+fn auth(s: &mut Section<'_>) -> Auth {
+    let d = Auth::default();
+    Auth {
+        password_file: s.optional("password_file", path),
+        max_failures: s.get("max_failures", d.max_failures, integer(1..=1_000_000)),
+        failure_window: s.get("failure_window", d.failure_window, duration(TIMEOUT)),
+        failure_block: s.get("failure_block", d.failure_block, duration(TIMEOUT)),
+        max_addresses: s.get("max_addresses", d.max_addresses, integer(1..=1_000_000)),
+        max_waiting: s.get("max_waiting", d.max_waiting, integer(1..=100_000)),
+        max_waiting_bytes: s.get("max_waiting_bytes", d.max_waiting_bytes, bytes(KIB..=*MEMORY.end())),
+        jwt: s.optional_section("jwt", jwt),
+        groups: s.entries("groups", |_| Ok(()), members),
+    }
+}
+
+fn jwt(s: &mut Section<'_>) -> Jwt {
+    let d = Jwt::default();
+    if !s.has("secret_file") && !s.has("public_key_file") {
+        s.missing("public_key_file", "\"/etc/moteway/jwt.pem\"");
+    }
+    Jwt {
+        secret_file: s.optional("secret_file", path),
+        public_key_file: s.optional("public_key_file", path),
+        issuer: s.optional("issuer", string),
+        audience: s.optional("audience", string),
+        user_claim: s.get("user_claim", d.user_claim, string),
+        leeway: s.get("leeway", d.leeway, duration(Duration::ZERO..=Duration::from_secs(3600))),
+    }
+}
+
+/// Every way to log in that is configured.
+fn configured_ways(auth: &Auth, tls: Option<&ServerTls>) -> Vec<LoginWay> {
+    let ways = [
+        (LoginWay::Password, auth.password_file.is_some()),
+        (LoginWay::Token, auth.jwt.is_some()),
+        (LoginWay::Certificate, tls.is_some_and(|tls| tls.client_ca.is_some())),
+    ];
+    ways.into_iter().filter(|(_, is_configured)| *is_configured).map(|(way, _)| way).collect()
+}
+
+/// The listener of a file that names none.
+fn only_listener(connections: usize, auth: &Auth) -> Listener {
+    let login = configured_ways(auth, None);
+    let allow_anonymous = login.is_empty();
+    Listener { max_connections: connections, login, allow_anonymous, ..Listener::default() }
+}
+
+fn listener(s: &mut Section<'_>, connections: usize, auth: &Auth) -> Listener {
+    const WAYS: &[(&str, LoginWay)] =
+        &[("password", LoginWay::Password), ("token", LoginWay::Token), ("certificate", LoginWay::Certificate)];
     let default = Listener::default();
     let name = s.require("name", "\"local\"", name);
     let bind = s.require("bind", "\"127.0.0.1:1883\"", bind).unwrap_or(default.bind);
+    let tls = s.optional_section("tls", server_tls);
+    let login = s.list("login", choice(WAYS)).unwrap_or_else(|| configured_ways(auth, tls.as_ref()));
+    // Whoever opens the broker to a network without asking for names must say so in words, and so must those who
+    // have set up names and want clients without them.
+    let is_open = bind.is_local() && login.is_empty();
     Listener {
         name: name.unwrap_or_default(),
         mode: s.get("mode", default.mode, permissions),
-        tls: s.optional_section("tls", server_tls),
-        // Whoever opens the broker to a network without asking for names must say so in words.
-        allow_anonymous: s.get("allow_anonymous", bind.is_local(), boolean),
+        tls,
+        allow_anonymous: s.get("allow_anonymous", is_open, boolean),
+        login,
         max_connections: s.get("max_connections", connections, integer(1..=1_000_000)),
         max_connections_per_address: s.get(
             "max_connections_per_address",
@@ -163,15 +217,18 @@ fn listener(s: &mut Section<'_>, connections: usize) -> Listener {
 }
 
 fn server_tls(s: &mut Section<'_>) -> ServerTls {
+    const NAMES: &[(&str, CertificateName)] = &[
+        ("cn", CertificateName::CommonName),
+        ("san-dns", CertificateName::SanDns),
+        ("san-email", CertificateName::SanEmail),
+        ("san-uri", CertificateName::SanUri),
+    ];
     ServerTls {
         cert: s.require("cert", "\"/etc/moteway/tls/cert.pem\"", path).unwrap_or_default(),
         key: s.require("key", "\"/etc/moteway/tls/key.pem\"", path).unwrap_or_default(),
         client_ca: s.optional("client_ca", path),
+        identity: s.get("identity", CertificateName::CommonName, choice(NAMES)),
     }
-}
-
-fn auth(s: &mut Section<'_>) -> Auth {
-    Auth { groups: s.entries("groups", |_| Ok(()), members) }
 }
 
 /// The users of a group.

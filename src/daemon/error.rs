@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::Bind;
+use crate::daemon::credentials::CredentialsError;
 use crate::io::tls::TlsError;
 use crate::store::StoreError;
 
@@ -18,6 +19,8 @@ pub enum DaemonError {
     Tls { whose: String, error: TlsError },
     /// An upstream's password cannot be read.
     Password { path: PathBuf, error: io::Error },
+    /// The password file or a key of tokens is wrong.
+    Credentials(CredentialsError),
     /// A bridge rule cannot work; `check` says where and why.
     Rule(String),
     /// The state directory cannot be used.
@@ -55,7 +58,10 @@ impl DaemonError {
     /// Whether only a changed configuration helps, so that starting again is no use.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Identity(_) | Self::Tls { .. } | Self::Password { .. } | Self::Rule(_))
+        matches!(
+            self,
+            Self::Identity(_) | Self::Tls { .. } | Self::Password { .. } | Self::Credentials(_) | Self::Rule(_)
+        )
     }
 }
 
@@ -67,6 +73,7 @@ impl fmt::Display for DaemonError {
             Self::Password { path, error } => {
                 write!(f, "the password file {} cannot be read: {error}", path.display())
             }
+            Self::Credentials(error) => write!(f, "nobody could log in: {error}"),
             Self::Rule(error) => write!(f, "a rule cannot work: {error}; `moteway check` says which"),
             Self::StateDir { path, error } => {
                 write!(f, "the state directory {} cannot be used: {error}; ", path.display())?;

@@ -3,6 +3,7 @@
 //! [`run`] uses nothing that belongs to the process as a whole (no signal handler, no logger, no environment), so
 //! several daemons can live in one process, each on its own thread: see [`spawn`].
 
+pub mod credentials;
 mod error;
 pub mod logging;
 mod start;
@@ -11,10 +12,11 @@ mod storage;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
@@ -22,7 +24,7 @@ use crate::config::{Config, LinkId, ListenerId};
 use crate::daemon::start::Transports;
 use crate::daemon::storage::Storage;
 use crate::engine::{Engine, Input, Start};
-use crate::io::{Driver, serve_replies};
+use crate::io::{Driver, Verifier, serve_replies, serve_verdicts};
 use crate::sys::{self, Clock, Notifier};
 use crate::time::Duration;
 
@@ -47,6 +49,8 @@ pub struct Service {
     pub notifier: Option<Notifier>,
     /// How often it wants a sign of life at the least.
     pub watchdog: Option<Duration>,
+    /// All who wait for it are told when files that may have changed are to be read again.
+    pub reload: Arc<Notify>,
 }
 
 impl Service {
@@ -81,19 +85,28 @@ pub fn run(
         config.resolve(&sys::machine_identity()).map_err(|error| DaemonError::Identity(error.to_string()))?;
     let transports = Transports::prepare(&config)?;
     let passwords = start::passwords(&config)?;
+    let credentials = credentials::read(&config.auth).map_err(DaemonError::Credentials)?;
     // The store is the first thread beside this one.
     reserve_files(&config);
     let mut storage = Storage::open(&config)?;
     let runtime = runtime().map_err(DaemonError::Runtime)?;
     let recovered = storage.take_recovered();
     let begin = Start { config: &config, recovered, seed: sys::random_seed(), passwords };
-    let engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
+    let mut engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
+    engine.handle_input(clock.now(), Input::Credentials(credentials));
     let served = runtime.block_on(async {
         let (targets, sockets) = transports.bind(&config)?;
         // Above this the engine sheds what it may; twice as much means that even answers are not taken.
         let pause_bytes = config.broker.max_outbox_bytes.saturating_mul(2);
         let driver = Driver::new(engine, clock, storage.disk(), targets, pause_bytes);
         spawn_local(serve_replies(Rc::clone(&driver), storage.take_replies()));
+        if credentials::is_wanted(&config.auth) {
+            let (verifier, verdicts) = Verifier::start().map_err(DaemonError::Runtime)?;
+            driver.set_verifier(verifier);
+            spawn_local(serve_verdicts(Rc::clone(&driver), verdicts));
+            let (auth, reload) = (config.auth.clone(), Arc::clone(&service.reload));
+            spawn_local(credentials::watch(Rc::clone(&driver), auth, reload));
+        }
         let ready = sockets.ready.clone();
         let accepting = start::serve(&driver, &config, sockets);
         driver.start();
@@ -176,6 +189,7 @@ pub struct Running {
     /// Where it can be reached.
     pub ready: Ready,
     stop: Option<oneshot::Sender<()>>,
+    reload: Arc<Notify>,
     thread: Option<JoinHandle<Result<(), DaemonError>>>,
 }
 
@@ -186,14 +200,16 @@ pub struct Running {
 pub fn spawn(config: Config) -> Result<Running, DaemonError> {
     let (stop, stopped) = oneshot::channel();
     let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let reload = Arc::new(Notify::new());
+    let service = Service { reload: Arc::clone(&reload), ..Service::default() };
     let main = move || {
         let stop = async { drop(stopped.await) };
-        run(config, &Service::default(), stop, |ready| drop(tell.send(ready.clone())))
+        run(config, &service, stop, |ready| drop(tell.send(ready.clone())))
     };
     let thread =
         std::thread::Builder::new().name("moteway".to_owned()).spawn(main).map_err(DaemonError::Runtime)?;
     match told.recv() {
-        Ok(ready) => Ok(Running { ready, stop: Some(stop), thread: Some(thread) }),
+        Ok(ready) => Ok(Running { ready, stop: Some(stop), reload, thread: Some(thread) }),
         // It never became ready, so its thread is about to say why.
         Err(_) => match join(thread) {
             Err(error) => Err(error),
@@ -203,6 +219,11 @@ pub fn spawn(config: Config) -> Result<Running, DaemonError> {
 }
 
 impl Running {
+    /// Has files that may have changed read again.
+    pub fn reload(&self) {
+        self.reload.notify_waiters();
+    }
+
     /// Stops the daemon in order and waits for its end.
     ///
     /// # Errors

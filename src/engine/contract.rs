@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::broker::login::{Credentials, Proof};
 use crate::config::{LinkId, ListenerId, UpstreamId};
 use crate::metrics::Notice;
 use crate::mqtt::ConnId;
@@ -32,6 +33,10 @@ pub enum Input<'a> {
     Dialed { upstream: UpstreamId, conn: ConnId },
     /// `Output::Dial` failed.
     DialFailed { upstream: UpstreamId, error: String },
+    /// What log-ins are checked against, at start and whenever it changes. Until it comes there is nothing.
+    Credentials(Credentials),
+    /// `Output::Verify` was done: whether the proof is good.
+    Verified { check: u64, good: bool },
     /// The store answers.
     Store(Reply),
     /// The deadline passed.
@@ -56,6 +61,10 @@ pub enum Output {
     SerialWrite { link: LinkId, bytes: Vec<u8> },
     /// Connect to the upstream's endpoint at this position of its `url` list, resolving its name afresh.
     Dial { upstream: UpstreamId, endpoint: usize },
+    /// Call [`Proof::verify`] where nobody waits for it, and say what it said in `Input::Verified`. The engine asks
+    /// for no second check before that. Ask [`Engine::intake`](crate::engine::Engine::intake) before reading from a
+    /// connection: that of the client is not read meanwhile.
+    Verify { check: u64, proof: Proof },
     /// Hand this batch to the store.
     Commit(Batch),
     /// Hand this read to the store.

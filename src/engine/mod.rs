@@ -8,6 +8,7 @@ mod ports;
 mod setup;
 mod status;
 
+pub use crate::broker::login::{Credentials, Intake, Proof};
 pub use contract::{Input, Output};
 pub use setup::Start;
 pub use status::{LineStatus, Status, UpstreamStatus};
@@ -56,9 +57,12 @@ impl Engine {
     /// Takes exactly one fact about the world. Drain [`Engine::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         match input {
-            Input::Accepted { conn, listener, peer, .. } => {
+            Input::Accepted { conn, listener, peer, certificate } => {
                 self.set_conn(conn, Conn::Client);
                 self.broker.handle_accepted(now, conn, listener, peer);
+                if let Some(certificate) = certificate {
+                    self.broker.handle_certificate(conn, certificate);
+                }
             }
             Input::Received { conn, bytes } => match self.conn(conn) {
                 Conn::Gone => {}
@@ -95,6 +99,10 @@ impl Engine {
             Input::DialFailed { upstream, error } => {
                 self.tell_bridge(now, bridge::Input::DialFailed { upstream, error });
             }
+            Input::Credentials(credentials) => self.broker.handle_credentials(credentials),
+            Input::Verified { check, good } => {
+                self.broker.handle_verified(now, &mut self.queues, check, good);
+            }
             Input::Store(reply) => self.handle_reply(now, reply),
             Input::Timeout => self.handle_timeout(now),
             Input::Shutdown => self.handle_shutdown(now),
@@ -126,6 +134,15 @@ impl Engine {
     #[must_use]
     pub fn is_backlogged(&self, conn: ConnId) -> bool {
         self.conn(conn) == Conn::Client && self.broker.is_backlogged(conn)
+    }
+
+    /// How a connection's next bytes are to be treated. Ask before each read.
+    #[must_use]
+    pub fn intake(&self, conn: ConnId) -> Intake {
+        match self.conn(conn) {
+            Conn::Client => self.broker.intake(conn),
+            Conn::Upstream(_) | Conn::Gone => Intake::Open,
+        }
     }
 
     fn conn(&self, conn: ConnId) -> Conn {
@@ -219,6 +236,9 @@ impl Engine {
                     broker::Output::TakenOver(session) => {
                         busy = true;
                         self.tell_gateway(now, gateway::Input::TakenOver { session: SessionId(session) });
+                    }
+                    broker::Output::Verify(check) => {
+                        self.outputs.push_back(Output::Verify { check: check.id, proof: check.proof });
                     }
                     broker::Output::Notice(notice) => self.outputs.push_back(Output::Notice(notice)),
                 }

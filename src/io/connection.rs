@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+use zeroize::Zeroize;
 
-use crate::engine::Input;
+use crate::engine::{Input, Intake};
 use crate::io::Driver;
 use crate::io::driver::{Core, READ_BUFFER_BYTES};
 use crate::io::tls;
@@ -132,6 +133,11 @@ impl<S: Stream, H> Connection<S, H> {
             if core.is_paused(conn) {
                 return None;
             }
+            let intake = core.engine.intake(conn);
+            // What it decides upon makes it send something, which wakes us.
+            if intake == Intake::Paused {
+                return None;
+            }
             if budget == 0 {
                 cx.waker().wake_by_ref();
                 return None;
@@ -148,7 +154,11 @@ impl<S: Stream, H> Connection<S, H> {
                         return Some(Ok(()));
                     }
                     budget = budget.saturating_sub(bytes.len());
+                    let filled = bytes.len();
                     core.input(now, Input::Received { conn, bytes });
+                    if intake == Intake::Secret {
+                        buffer[..filled].zeroize();
+                    }
                 }
             }
         }

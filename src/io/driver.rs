@@ -15,6 +15,7 @@ use crate::io::notices::Notices;
 use crate::io::serial::SerialPort;
 use crate::io::udp::UdpPort;
 use crate::io::upstream::{Dialer, Target};
+use crate::io::verifier::Verifier;
 use crate::metrics::Notice;
 use crate::mqtt::{ConnId, Outbox};
 use crate::sys::Clock;
@@ -66,6 +67,8 @@ pub(super) struct Core {
     /// Dials asked for in this turn; started when the turn ends.
     dials: Vec<(UpstreamId, usize)>,
     pub(super) disk: Box<dyn Disk>,
+    /// None: nobody can log in with a password or a token.
+    verifier: Option<Verifier>,
     notices: Notices,
     shutdown_done: bool,
 }
@@ -109,6 +112,7 @@ impl Driver {
                 links: Vec::new(),
                 dials: Vec::new(),
                 disk,
+                verifier: None,
                 notices: Notices::default(),
                 shutdown_done: false,
             }),
@@ -123,6 +127,11 @@ impl Driver {
     pub fn start(self: &Rc<Self>) {
         tokio::task::spawn_local(deadline::watch(Rc::clone(self)));
         self.inputs(std::iter::empty());
+    }
+
+    /// Gives the checks of log-ins to this thread from now on.
+    pub fn set_verifier(&self, verifier: Verifier) {
+        self.core().verifier = Some(verifier);
     }
 
     /// Tells the engine one fact and does what it wants done.
@@ -273,6 +282,12 @@ impl Core {
                     _ => self.stats.serial_dropped += 1,
                 },
                 Output::Dial { upstream, endpoint } => self.dials.push((upstream, endpoint)),
+                Output::Verify { check, proof } => {
+                    let taken = self.verifier.as_ref().is_some_and(|verifier| verifier.check(check, proof));
+                    if !taken {
+                        self.engine.handle_input(now, Input::Verified { check, good: false });
+                    }
+                }
                 Output::Commit(batch) => self.disk.commit(batch),
                 Output::Read(read) => self.disk.read(read),
                 Output::Notice(notice) => self.notices.log(now.at, &notice),

@@ -16,6 +16,7 @@ mod serial;
 pub mod tls;
 mod udp;
 mod upstream;
+mod verifier;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
@@ -23,3 +24,4 @@ pub use listener::{Listener, ListenerOptions, bind_listener, bind_unix_listener}
 pub use serial::{SerialOptions, serve_serial};
 pub use udp::{UdpPort, bind_udp, serve_udp};
 pub use upstream::Target;
+pub use verifier::{Verdicts, Verifier, serve_verdicts};

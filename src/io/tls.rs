@@ -249,6 +249,7 @@ mod tests {
             cert: cert.to_owned(),
             key: key.to_owned(),
             client_ca: client_ca.map(Path::to_owned),
+            identity: config::CertificateName::CommonName,
         };
         server_config(&tls).map(|_| ()).unwrap_err().to_string()
     }

@@ -51,7 +51,9 @@ fn passwords_are_set_changed_and_deleted_and_the_rest_of_the_file_stays() {
     assert!(is("ann", b"second") && is("bob", b"other") && !is("ann", b"first"));
 
     fs::write(&path, format!("# kept\n{text}")).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("changed");
     assert_eq!(passwd(&["-D", file, "ann"], "").code, Some(0));
+    assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o640, "its group may read it");
     let text = fs::read_to_string(&path).expect("the file");
     assert!(text.starts_with("# kept\nbob:") && text.lines().count() == 2, "{text}");
     let ran = passwd(&["-D", file, "ann"], "");
@@ -101,4 +103,23 @@ fn a_terminal_is_asked_twice_and_does_not_show_the_password() {
         assert!(!shown.contains("cret"), "{shown:?}");
         assert_eq!(path.exists(), good);
     }
+}
+
+#[test]
+fn check_looks_into_the_password_file_and_says_which_line_is_wrong() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let passwords = dir.path().join("passwords");
+    let config = dir.path().join("moteway.toml");
+    let path = passwords.to_str().expect("UTF-8");
+    fs::write(&config, format!("[gateway]\nname = \"b\"\n[auth]\npassword_file = {path:?}\n")).expect("written");
+    let check = || crate::moteway(&["check", config.to_str().expect("UTF-8")]);
+    let ran = check();
+    assert!(ran.code == Some(78) && ran.err.contains(&format!("{path} cannot be read")), "{}", ran.err);
+    fs::write(&passwords, "# people\nann:secret\n").expect("written");
+    let ran = check();
+    assert!(ran.code == Some(78) && ran.err.contains(&format!("{path}:2: this is no hash")), "{}", ran.err);
+    assert!(ran.out.ends_with(": 1 error\n") && !ran.err.contains("secret"), "{}{}", ran.out, ran.err);
+    fs::remove_file(&passwords).expect("removed");
+    assert_eq!(passwd(&["--create", path, "ann"], "secret\n").code, Some(0));
+    assert_eq!(check().code, Some(0));
 }

@@ -50,6 +50,7 @@ impl Certificates {
             cert: self.path("localhost.pem"),
             key: self.path("localhost.key"),
             client_ca: ask_clients.then(|| self.ca.clone()),
+            identity: config::CertificateName::CommonName,
         }
     }
 

@@ -230,6 +230,8 @@ impl World {
                     let after = self.latency();
                     self.plan(after, Event::Dial(upstream));
                 }
+                // Nobody logs in here.
+                Output::Verify { .. } => unreachable!("there are no passwords"),
                 Output::Notice(_) | Output::ShutdownDone => {}
                 Output::Datagram { to, bytes, .. } => {
                     if let Some(node) = self.nodes.iter().position(|node| node.address == to) {

@@ -60,6 +60,11 @@ impl Users {
         self.by_name.is_empty()
     }
 
+    /// The hash of one of them, in an order of its own.
+    pub(super) fn nth(&self, n: usize) -> Option<&Arc<PasswordHash>> {
+        self.by_name.values().nth(n)
+    }
+
     /// The user's hash.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<PasswordHash>> {

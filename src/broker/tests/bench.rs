@@ -1,7 +1,8 @@
 //! A broker with its queues, the time, and a store that keeps the contract and nothing more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use crate::broker::login::Check;
 use crate::broker::{Broker, Output};
 use crate::config::{Config, ListenerId};
 use crate::metrics::Notice;
@@ -15,7 +16,7 @@ use crate::queue::{
 use crate::time::{Instant, Now, Wall};
 
 fn at(millis: u64) -> Now {
-    Now { at: Instant::from_micros(millis * 1000), wall: Wall::from_millis(1_700_000_000_000 + millis) }
+    Now { at: Instant::from_micros(millis * 1000), wall: Wall::from_millis(1_800_000_000_000 + millis) }
 }
 
 type Records = BTreeMap<(RecordKind, Box<[u8]>), Box<[u8]>>;
@@ -117,6 +118,8 @@ pub(super) struct Bench {
     pub closed: Vec<ConnId>,
     /// What went to the log.
     pub notices: Vec<Notice>,
+    /// Asked for and not answered.
+    pub checks: VecDeque<Check>,
 }
 
 /// What a connection was sent, decoded one by one.
@@ -196,6 +199,7 @@ impl Bench {
             disk,
             closed: vec![],
             notices: vec![],
+            checks: VecDeque::new(),
         }
     }
 
@@ -241,6 +245,7 @@ impl Bench {
                     match output {
                         Output::Close(conn) => self.closed.push(conn),
                         Output::Notice(notice) => self.notices.push(notice),
+                        Output::Verify(check) => self.checks.push_back(check),
                         Output::Flush(_) | Output::TakenOver(_) => {}
                     }
                 }

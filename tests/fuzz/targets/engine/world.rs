@@ -177,6 +177,8 @@ impl World {
                 eprintln!("  {output:?}");
             }
             match output {
+                // No listener here takes passwords.
+                Output::Verify { .. } => unreachable!("there is nothing to log in with"),
                 Output::Flush { conn } => {
                     assert!(self.pipes.contains_key(&conn), "{conn:?} is closed and has output");
                     flushes.push(conn);
