@@ -8,6 +8,7 @@ mod delivery;
 mod endurance;
 mod flood;
 mod lifecycle;
+mod login;
 mod mqttjs;
 mod paho;
 mod radio;

@@ -47,6 +47,11 @@ impl Certs {
         self.dir.path().join("server.key")
     }
 
+    /// The certificate and the key of the client.
+    pub(crate) fn client(&self) -> (PathBuf, PathBuf) {
+        (self.dir.path().join("client.pem"), self.dir.path().join("client.key"))
+    }
+
     /// The `tls` key of an upstream that shows the client certificate.
     pub(crate) fn upstream_tls(&self) -> String {
         let path = |name| self.dir.path().join(name);

@@ -57,3 +57,13 @@ pub(crate) fn run(script: &str, restarts: &[&str]) {
     let status = process.wait();
     assert!(status.success(), "{script} ended with {status}:\n{}", process.text());
 }
+
+/// Runs a script of `tests/e2e/clients/` to its good end at this gateway, with more arguments.
+#[track_caller]
+pub(crate) fn run_at(gateway: &Gateway, script: &str, args: &[&str]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients").join(script);
+    let mut command = if script.ends_with(".py") { python() } else { node() };
+    let mut process = Process::start(script, command.arg(path).arg(gateway.port().to_string()).args(args));
+    let status = process.wait();
+    assert!(status.success(), "{script} ended with {status}:\n{}", process.text());
+}
