@@ -47,6 +47,7 @@ impl Broker {
         if let Err(fault) = self.admit(connect) {
             return self.refuse(now, id, fault);
         }
+        self.stats.connects += 1;
         let mut granted = Granted::default();
         let client_id = if connect.client_id.is_empty() {
             let assigned = format!("moteway-{:016x}", self.rng.u64(..));
@@ -223,6 +224,7 @@ impl Broker {
         let session = u32::try_from(self.sessions.insert(new)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), session);
         self.grant(session);
+        self.stats.sessions_peak = self.stats.sessions_peak.max(self.sessions.len());
         (session, false)
     }
 

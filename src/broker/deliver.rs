@@ -81,5 +81,6 @@ impl Broker {
             QoS::ExactlyOnce => conn.inflight.push_back(Flight { pkid, state: FlightState::PubRec(next.seq) }),
         }
         self.stats.publish_sent += 1;
+        self.stats.publish_bytes_sent += next.message.payload().len() as u64;
     }
 }

@@ -17,6 +17,7 @@ impl Broker {
                 Timer::Silence(conn, epoch) => self.check_silence(now, queues, conn, epoch),
                 Timer::Session(session, generation) => self.check_session(now, queues, session, generation),
                 Timer::Token(conn, epoch) => self.check_token(now, queues, conn, epoch),
+                Timer::Sys => self.publish_sys_topics(now, queues),
                 Timer::Retained => {
                     for topic in self.retained.expired(now.wall) {
                         self.retained.remove(&topic);
@@ -120,7 +121,7 @@ impl Broker {
             expiry: will.expiry,
         };
         // It comes from the client, which may have asked for nothing of its own (no local) [MQTT-3.8.3-3].
-        let origin = Origin { session: Some(session), upstream: None };
+        let origin = Origin { session: Some(session), ..Origin::default() };
         self.publish(now, queues, origin, &inbound, None, None);
     }
 }

@@ -167,7 +167,7 @@ impl Broker {
             expiry: None,
         };
         let token = (publish.qos > QoS::AtMostOnce).then_some(token);
-        self.publish(now, queues, Origin { session, upstream: None }, &inbound, token, receipt).0
+        self.publish(now, queues, Origin { session, ..Origin::default() }, &inbound, token, receipt).0
     }
 
     /// Publishes what came from an upstream. `line` remembers inbound QoS 2 identifiers of that upstream.
@@ -192,7 +192,7 @@ impl Broker {
             expiry: parts.expires_at.map(|at| u32::try_from((at - now.wall).as_secs()).unwrap_or(u32::MAX)),
         };
         let token = (parts.qos > QoS::AtMostOnce).then_some(token);
-        let origin = Origin { session: None, upstream: Some(upstream) };
+        let origin = Origin { upstream: Some(upstream), ..Origin::default() };
         self.publish(now, queues, origin, &inbound, token, receipt).0
     }
 
@@ -259,6 +259,7 @@ impl Broker {
         let next = self.next_readable(now, queues, session, dest)?;
         queues.take(dest, next.seq);
         self.stats.publish_sent += 1;
+        self.stats.publish_bytes_sent += next.message.payload().len() as u64;
         Some(next)
     }
 

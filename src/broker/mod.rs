@@ -15,6 +15,7 @@ mod deliver;
 mod expiry;
 mod flat_map;
 mod limits;
+mod load;
 pub mod local;
 pub mod login;
 mod packets;
@@ -25,6 +26,7 @@ mod routes;
 pub(crate) mod session;
 mod share;
 mod subscribe;
+mod sys_topics;
 mod target;
 mod tree;
 
@@ -45,6 +47,7 @@ use crate::broker::login::{Check, Door, Logins};
 use crate::broker::retained::Retained;
 use crate::broker::routes::Routes;
 use crate::broker::session::Session;
+use crate::broker::sys_topics::SysTopics;
 use crate::broker::tree::Tree;
 use crate::config::{self, ListenerId, WhenFull};
 use crate::metrics::{Level, Notice};
@@ -96,6 +99,16 @@ pub struct Stats {
     pub publish_bytes_received: u64,
     /// PUBLISH packets sent.
     pub publish_sent: u64,
+    /// Payload bytes in them.
+    pub publish_bytes_sent: u64,
+    /// MQTT packets of any type received.
+    pub messages_received: u64,
+    /// MQTT packets sent, other than PUBLISH.
+    pub control_sent: u64,
+    /// Clients that were let in.
+    pub connects: u64,
+    /// The most sessions there were at once.
+    pub sessions_peak: usize,
     /// QoS 0 messages shed because the receiver was too slow.
     pub shed_qos0: u64,
     /// Messages larger than the receiver's maximum packet size.
@@ -132,6 +145,8 @@ enum Timer {
     Token(ConnId, u16),
     /// Look for expired retained messages.
     Retained,
+    /// Send what changed below `$SYS`.
+    Sys,
 }
 
 /// How often expired retained messages are looked for.
@@ -181,6 +196,7 @@ pub struct Broker {
     /// Bytes in memory for all connections, see [`Broker::account`].
     buffered: usize,
     told: Told,
+    sys: SysTopics,
 }
 
 impl Broker {
@@ -190,6 +206,9 @@ impl Broker {
         let limits = config.broker.clone();
         let mut timers = Timers::default();
         timers.set(now.at + RETAINED_SWEEP, Timer::Retained);
+        if !limits.sys_interval.is_zero() {
+            timers.set(now.at + limits.sys_interval, Timer::Sys);
+        }
         let listeners = config.listener.iter().map(|listener| Listener {
             name: listener.name.clone(),
             door: Door::new(listener),
@@ -228,6 +247,7 @@ impl Broker {
             stats: Stats::default(),
             buffered: 0,
             told: Told::default(),
+            sys: SysTopics::new(now.at, limits.sys_interval),
             limits,
         }
     }
@@ -392,6 +412,7 @@ impl Broker {
         let left = conn.leave();
         if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version) {
             conn.outbox.put_with(|out| Packet::Disconnect(Disconnect::new(reason)).encode(Version::V5, out));
+            self.stats.control_sent += 1;
         }
         self.close(id);
         if let Some(session) = session {

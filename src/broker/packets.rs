@@ -96,6 +96,7 @@ impl Broker {
                 Ok(None) => return used,
                 Ok(Some(frame)) => {
                     used += frame.raw.len();
+                    self.stats.messages_received += 1;
                     if let Some(conn) = self.conn_mut(id) {
                         conn.last_received = now.at;
                     }
@@ -188,12 +189,14 @@ impl Broker {
         if let Some(conn) = self.conn_mut(id) {
             let version = conn.version;
             conn.outbox.put_with(|out| packet.encode(version, out));
+            self.stats.control_sent += 1;
         }
         self.flush(id);
     }
 
     /// Sends the reply now, or when what it waits for is safe; in the order of the requests either way.
     pub(crate) fn reply_when(&mut self, id: ConnId, outcome: Outcome, packet: &Packet<'_>) {
+        self.stats.control_sent += 1;
         let Some(conn) = self.conn_mut(id) else { return };
         let settled = outcome != Outcome::Pending;
         if settled && conn.acks.is_empty() {

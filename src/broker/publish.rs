@@ -38,6 +38,8 @@ pub(crate) struct Inbound<'a> {
 /// Where a message comes from.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Origin {
+    /// The broker itself, below `$SYS`: not kept.
+    pub own: bool,
     pub session: Option<u32>,
     pub upstream: Option<UpstreamId>,
 }
@@ -147,7 +149,7 @@ impl Broker {
             properties: &properties,
             expiry: publish.properties.message_expiry,
         };
-        let origin = Origin { session: Some(session), upstream: None };
+        let origin = Origin { session: Some(session), ..Origin::default() };
         if publish.qos == QoS::AtMostOnce {
             self.publish(now, queues, origin, &inbound, None, None);
             return Ok(());
@@ -245,7 +247,7 @@ impl Broker {
         let mut buffer = std::mem::take(&mut self.scratch);
         buffer.clear();
         let mut handout = Handout { now, inbound: *inbound, origin, message: None, buffer, plain: [None, None] };
-        if inbound.retain {
+        if inbound.retain && !origin.own {
             self.retain(queues, &mut admission, &mut handout);
         }
         for leg in &route.legs {
@@ -268,6 +270,9 @@ impl Broker {
 
     /// Whether the topic may be published to: within the limits, and not the broker's own.
     fn check_topic(&mut self, now: Now, origin: Origin, topic: &str) -> Result<(), Refusal> {
+        if origin.own {
+            return Ok(());
+        }
         if topic.starts_with("$SYS/") {
             self.stats.publish_denied += 1;
             return Err(Refusal::NotAuthorised);
@@ -398,6 +403,7 @@ impl Broker {
         };
         if sent {
             self.stats.publish_sent += 1;
+            self.stats.publish_bytes_sent += handout.inbound.payload.len() as u64;
             self.flush(id);
         } else {
             self.stats.too_large_for_receiver += 1;

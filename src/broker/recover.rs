@@ -71,6 +71,7 @@ impl Broker {
         let slot = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), slot);
         self.grant(slot);
+        self.stats.sessions_peak = self.stats.sessions_peak.max(self.sessions.len());
         for stored in record.subscriptions {
             let (group, plain) = split_share(&stored.filter);
             self.tree.insert(plain, group, Target::Session(slot), stored.options());

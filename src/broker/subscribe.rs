@@ -135,9 +135,10 @@ impl Broker {
         for message in self.retained.matching(filter, now.wall) {
             self.send_one_retained(now, queues, session, &message, options);
         }
+        self.send_sys_topics(now, queues, session, filter, options);
     }
 
-    fn send_one_retained(
+    pub(crate) fn send_one_retained(
         &mut self,
         now: Now,
         queues: &mut Queues,

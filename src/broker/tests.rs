@@ -6,6 +6,7 @@ mod bench;
 mod limits;
 mod login;
 mod share;
+mod sys_topics;
 mod users;
 
 use super::*;

@@ -92,6 +92,8 @@ pub(crate) struct Found<'a> {
 pub(crate) struct Tree {
     root: Node,
     count: usize,
+    /// Those of `count` that are shared.
+    shared: usize,
 }
 
 impl Tree {
@@ -112,6 +114,7 @@ impl Tree {
         }
         let is_new = node.slot(group, below).insert(target, options).is_none();
         self.count += usize::from(is_new);
+        self.shared += usize::from(is_new && group.is_some());
         is_new
     }
 
@@ -124,12 +127,23 @@ impl Tree {
         }
         let was_there = remove_from(&mut self.root, &levels, group, below, target);
         self.count -= usize::from(was_there);
+        self.shared -= usize::from(was_there && group.is_some());
         was_there
     }
 
     /// How many subscriptions there are.
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// How many of them are shared.
+    pub(crate) fn shared(&self) -> usize {
+        self.shared
+    }
+
+    /// Whether a filter begins with this level.
+    pub(crate) fn has_branch(&self, level: &str) -> bool {
+        self.root.children.contains_key(level)
     }
 
     /// Everything that the topic matches.

@@ -86,6 +86,7 @@ impl Default for Broker {
             max_session_expiry: Duration::from_secs(30 * DAY),
             max_outbox_bytes: MIB,
             max_buffered_bytes: 128 * MIB,
+            sys_interval: Duration::from_secs(10),
         }
     }
 }

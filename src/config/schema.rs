@@ -123,6 +123,8 @@ pub struct Broker {
     pub max_outbox_bytes: usize,
     /// All connections together: what waits for slow clients, and packets that are not complete yet.
     pub max_buffered_bytes: usize,
+    /// How often `$SYS/broker/...` is brought up to date; zero: there is none.
+    pub sys_interval: Duration,
 }
 
 /// `[auth]`: who may log in.

@@ -137,6 +137,7 @@ fn broker(s: &mut Section<'_>) -> Broker {
         max_session_expiry: s.get("max_session_expiry", d.max_session_expiry, duration(EXPIRY)),
         max_outbox_bytes: s.get("max_outbox_bytes", d.max_outbox_bytes, bytes(MEMORY)),
         max_buffered_bytes: s.get("max_buffered_bytes", d.max_buffered_bytes, bytes(MEMORY)),
+        sys_interval: s.get("sys_interval", d.sys_interval, duration(Duration::ZERO..=*TIMEOUT.end())),
     }
 }
 

@@ -64,6 +64,14 @@ pub struct LineStats {
     pub lost: u64,
 }
 
+impl LineStats {
+    /// Taken in or not, it was not delivered and its publisher was not told.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped_oldest + self.dropped_newest + self.dropped_qos0 + self.expired
+    }
+}
+
 /// Where a message in the window stands with the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {

@@ -56,6 +56,17 @@ pub struct Depth {
     pub oldest: Option<Wall>,
 }
 
+/// All lines together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Messages, those in flight too.
+    pub messages: u64,
+    /// Bytes, counted as [`crate::mqtt::Message::cost`].
+    pub bytes: u64,
+    /// Dropped since start, for a limit, for their age, or because QoS 0 is not kept; of deleted lines too.
+    pub dropped: u64,
+}
+
 /// All lines and the batch in hand.
 #[derive(Debug)]
 pub struct Queues {
@@ -70,6 +81,8 @@ pub struct Queues {
     /// When reads that failed, or that found less than there should be, are tried again.
     reread_at: Option<Instant>,
     starved: Vec<DestId>,
+    /// Dropped from lines that are deleted by now.
+    dropped_before: u64,
 }
 
 /// Read-ahead kept for a line whose receiver is away, at most.
@@ -90,6 +103,7 @@ impl Queues {
             outputs: VecDeque::new(),
             reread_at: None,
             starved: Vec::new(),
+            dropped_before: 0,
         };
         queues.recover(recovered);
         queues
@@ -221,6 +235,7 @@ impl Queues {
     /// Deletes a line with all that it holds. Publishers that wait for it wait no longer.
     pub fn remove(&mut self, now: Now, dest: DestId) {
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::take) else { return };
+        self.dropped_before += line.stats.dropped();
         for entry in &line.window {
             if let Stored::At(place) = entry.stored {
                 self.journal.cancel(place);
@@ -258,6 +273,18 @@ impl Queues {
             bytes: line.bytes,
             oldest: line.oldest(),
         })
+    }
+
+    /// All lines together. Looks at each.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals { dropped: self.dropped_before, ..Totals::default() };
+        for line in self.lines.iter().flatten() {
+            totals.messages += line.count;
+            totals.bytes += line.bytes;
+            totals.dropped += line.stats.dropped();
+        }
+        totals
     }
 
     /// What happened in the line since start.

@@ -15,3 +15,4 @@ mod radio;
 mod rumqttc_clients;
 mod sessions;
 mod strictness;
+mod sys_topics;

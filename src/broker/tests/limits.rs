@@ -29,6 +29,7 @@ const CASES: &[(&str, fn())] = &[
     ("max_session_expiry", session_expiry),
     ("max_outbox_bytes", outbox_bytes),
     ("max_buffered_bytes", buffered_bytes),
+    ("sys_interval", sys_interval),
 ];
 
 #[test]
@@ -439,6 +440,20 @@ fn buffered_bytes() {
         bench.lose(conn);
     }
     assert_eq!(bench.broker.buffered(), 0);
+}
+
+fn values(bench: &mut Bench) -> usize {
+    bench.subscribe(0, V5, "$SYS/#", qos(QoS::AtMostOnce), None);
+    bench.sent(0, V5).len() - 1
+}
+
+/// No limit, but a key: zero means that there is nothing.
+fn sys_interval() {
+    let mut none = bench(|limits| limits.sys_interval = Duration::ZERO);
+    none.connect(0, &hello(V5, "a"));
+    let mut some = bench(|limits| limits.sys_interval = Duration::from_secs(1));
+    some.connect(0, &hello(V5, "a"));
+    assert_eq!((values(&mut none), values(&mut some) > 50), (0, true));
 }
 
 #[test]
