@@ -19,6 +19,9 @@ const MAX_SCORE: u8 = 16;
 /// Topics without an alias that are remembered, by hash, to see which of them come again.
 const REMEMBERED: usize = 8;
 
+/// What a defined alias takes beside its topic, about.
+const ENTRY: usize = 32;
+
 /// The aliases of a connection that has any.
 #[derive(Debug, Default)]
 pub(crate) struct Aliases {
@@ -165,7 +168,9 @@ impl Broker {
                 None => Err(Fault::new(ReasonCode::ProtocolError, "topic alias without a topic [MQTT-3.3.2-12]")),
             };
         }
-        conn.aliases.get_or_insert_default().received.insert(alias, publish.topic.into());
+        let before = conn.aliases.get_or_insert_default().received.insert(alias, publish.topic.into());
+        let before = before.map_or(0, |old| old.len() + ENTRY);
+        conn.alias_bytes = conn.alias_bytes + publish.topic.len() + ENTRY - before;
         Ok(None)
     }
 }

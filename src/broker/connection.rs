@@ -55,9 +55,9 @@ pub(crate) struct Connection {
     /// An unfinished packet.
     pub partial: Vec<u8>,
     pub outbox: Outbox,
-    /// What [`crate::broker::Broker::account`] last found in the outbox, and held for an unfinished packet.
+    /// What [`crate::broker::Broker::account`] last found in the outbox, and in what the client sent and is kept.
     pub counted_outbox: usize,
-    pub counted_partial: usize,
+    pub counted_input: usize,
     pub flush_queued: bool,
     pub closing: bool,
     pub last_received: Instant,
@@ -71,6 +71,8 @@ pub(crate) struct Connection {
     pub max_packet: u32,
     /// Boxed, because most have none.
     pub aliases: Option<Box<Aliases>>,
+    /// What the aliases that the client defined take, about.
+    pub alias_bytes: usize,
     pub acks: Acks,
     pub inflight: VecDeque<Flight>,
     /// What the connection before it left and was not sent again yet.
@@ -92,7 +94,7 @@ impl Connection {
             partial: Vec::new(),
             outbox: Outbox::default(),
             counted_outbox: 0,
-            counted_partial: 0,
+            counted_input: 0,
             flush_queued: false,
             closing: false,
             last_received: now,
@@ -101,6 +103,7 @@ impl Connection {
             window: 1,
             max_packet: u32::MAX,
             aliases: None,
+            alias_bytes: 0,
             acks: Acks::default(),
             inflight: VecDeque::new(),
             unacked: VecDeque::new(),
@@ -112,6 +115,11 @@ impl Connection {
     /// Whether its CONNECT waits for the check of what it proves.
     pub(crate) fn is_waiting(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| guest.is_waiting())
+    }
+
+    /// Bytes kept of what the client sent.
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.partial.capacity() + self.alias_bytes
     }
 
     /// Goes on where the session's last connection was.

@@ -72,7 +72,7 @@ limits! {
     RetainedBytes = "broker.max_retained_bytes", "too many bytes of retained messages";
     /// Bytes that wait for one connection: QoS 0 is shed.
     OutboxBytes = "broker.max_outbox_bytes", "slow client, QoS 0 dropped";
-    /// Bytes in memory for all connections: QoS 0 is shed, a large unfinished packet ends its connection.
+    /// Bytes in memory for all connections: QoS 0 is shed, a large unfinished packet, or many aliases, end their connection.
     BufferedBytes = "broker.max_buffered_bytes", "memory for connections used up";
 }
 
@@ -163,11 +163,11 @@ impl Broker {
     /// Brings up to date what is known of a connection's memory, and with it how many bytes it was sent.
     pub(crate) fn account(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
-        let (outbox, partial) = (conn.outbox.len(), conn.partial.capacity());
+        let (outbox, input) = (conn.outbox.len(), conn.input_bytes());
         let added = conn.outbox.take_added();
         self.stats.bytes_sent += (conn.counted_outbox + added).saturating_sub(outbox) as u64;
-        self.buffered = self.buffered + outbox + partial - conn.counted_outbox - conn.counted_partial;
-        (conn.counted_outbox, conn.counted_partial) = (outbox, partial);
+        self.buffered = self.buffered + outbox + input - conn.counted_outbox - conn.counted_input;
+        (conn.counted_outbox, conn.counted_input) = (outbox, input);
     }
 
     /// Why clients may not use this topic or filter, if it is too long or too deep.

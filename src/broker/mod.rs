@@ -9,6 +9,7 @@
 mod acks;
 pub mod acl;
 mod alias;
+mod children;
 mod connect;
 mod connection;
 mod deliver;
@@ -332,7 +333,7 @@ impl Broker {
         let Some(mut gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         if !gone.closing {
             self.uncount(gone.listener);
-            self.buffered -= gone.counted_outbox + gone.counted_partial;
+            self.buffered -= gone.counted_outbox + gone.counted_input;
         }
         if let Some(session) = gone.session {
             self.leave(session, gone.leave());
@@ -432,7 +433,8 @@ impl Broker {
         let Some(conn) = self.conn_mut(id) else { return };
         if !conn.closing {
             conn.closing = true;
-            conn.partial = Vec::new();
+            (conn.partial, conn.alias_bytes) = (Vec::new(), 0);
+            conn.aliases = None;
             let listener = conn.listener;
             self.account(id);
             self.discount(id);
@@ -446,7 +448,7 @@ impl Broker {
     /// The shell takes over what the connection still holds.
     fn discount(&mut self, id: ConnId) {
         let Some(conn) = self.conn_mut(id) else { return };
-        let held = std::mem::take(&mut conn.counted_outbox) + std::mem::take(&mut conn.counted_partial);
+        let held = std::mem::take(&mut conn.counted_outbox) + std::mem::take(&mut conn.counted_input);
         self.buffered -= held;
     }
 

@@ -70,12 +70,12 @@ impl Broker {
             }
         }
         self.flush(id);
-        self.check_partial(now, queues, id);
+        self.check_input(now, queues, id);
     }
 
-    /// Ends a connection whose unfinished packet takes more than what is left in memory for all.
-    fn check_partial(&mut self, now: Now, queues: &mut Queues, id: ConnId) {
-        let Some(held) = self.conn(id).map(|conn| conn.partial.len()) else { return };
+    /// Ends a connection of which more is kept, unfinished packet and aliases, than is left in memory for all.
+    fn check_input(&mut self, now: Now, queues: &mut Queues, id: ConnId) {
+        let Some(held) = self.conn(id).map(|conn| conn.partial.len() + conn.alias_bytes) else { return };
         let left = self.limits.max_buffered_bytes.saturating_sub(self.buffered);
         if held > FLOOR_BYTES && held > left {
             let fault = Fault::beyond(Limit::BufferedBytes, ReasonCode::QuotaExceeded);

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::broker::children::Children;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::{Options, Target};
 
@@ -15,7 +16,7 @@ pub(crate) type Here = FlatMap<Target, Options>;
 
 #[derive(Debug, Default)]
 struct Node {
-    children: BTreeMap<Box<str>, Node>,
+    children: Children<Node>,
     /// Filters that end here.
     here: Here,
     /// Filters that end here with `#`.
@@ -42,6 +43,11 @@ pub(crate) struct Group {
 impl Node {
     fn is_empty(&self) -> bool {
         self.children.is_empty() && self.here.is_empty() && self.below.is_empty() && self.shared.is_none()
+    }
+
+    /// Whether it would be there without one of its children.
+    fn is_fork(&self) -> bool {
+        self.children.len() > 1 || !self.here.is_empty() || !self.below.is_empty() || self.shared.is_some()
     }
 
     fn slot(&mut self, group: Option<&str>, below: bool) -> &mut Here {
@@ -107,7 +113,7 @@ impl Tree {
                 break;
             }
             if !node.children.contains_key(level) {
-                node.children.insert(level.into(), Node::default());
+                node.children.insert(level, Node::default());
             }
             let Some(child) = node.children.get_mut(level) else { return false };
             node = child;
@@ -121,14 +127,38 @@ impl Tree {
     /// Removes a subscription, and the branch that led to it alone. True when it was there.
     pub(crate) fn remove(&mut self, filter: &str, group: Option<&str>, target: Target) -> bool {
         let mut levels: Vec<&str> = filter.split('/').collect();
-        let below = levels.last() == Some(&"#");
-        if below {
-            levels.pop();
+        let below = levels.pop_if(|last| *last == "#").is_some();
+        // The lowest node on the way that has something else to hold: there the branch may be cut.
+        let mut fork = 0;
+        let mut node = &mut self.root;
+        for (depth, level) in levels.iter().enumerate() {
+            if node.is_fork() {
+                fork = depth;
+            }
+            let Some(child) = node.children.get_mut(level) else { return false };
+            node = child;
         }
-        let was_there = remove_from(&mut self.root, &levels, group, below, target);
+        let was_there = node.slot(group, below).remove(&target).is_some();
+        if let Some(group) = group {
+            node.forget_empty_group(group, below);
+        }
+        if node.is_empty() && !levels.is_empty() {
+            self.cut(&levels[..=fork]);
+        }
         self.count -= usize::from(was_there);
         self.shared -= usize::from(was_there && group.is_some());
         was_there
+    }
+
+    /// Takes away the branch at the end of this path.
+    fn cut(&mut self, path: &[&str]) {
+        let Some((last, path)) = path.split_last() else { return };
+        let mut node = &mut self.root;
+        for level in path {
+            let Some(child) = node.children.get_mut(level) else { return };
+            node = child;
+        }
+        dismantle(node.children.remove(last));
     }
 
     /// How many subscriptions there are.
@@ -161,7 +191,7 @@ impl Tree {
                 node.visit_here(&mut found);
                 continue;
             };
-            if let Some(child) = node.children.get(*level) {
+            if let Some(child) = node.children.get(level) {
                 // `a/#` matches `a` itself as well [MQTT-4.7.1-2].
                 child.visit_below(&mut found);
                 open.push((child, depth + 1));
@@ -177,29 +207,17 @@ impl Tree {
     }
 }
 
-fn remove_from(node: &mut Node, levels: &[&str], group: Option<&str>, below: bool, target: Target) -> bool {
-    let Some((level, rest)) = levels.split_first() else {
-        let was_there = node.slot(group, below).remove(&target).is_some();
-        if let Some(group) = group {
-            node.forget_empty_group(group, below);
-        }
-        return was_there;
-    };
-    let Some(child) = node.children.get_mut(*level) else { return false };
-    let was_there = remove_from(child, rest, group, below, target);
-    if child.is_empty() {
-        node.children.remove(*level);
+/// A branch may be as deep as a topic: it is dropped level by level, not by recursion that could overflow the stack.
+fn dismantle(nodes: impl IntoIterator<Item = Node>) {
+    let mut open: Vec<Node> = nodes.into_iter().collect();
+    while let Some(mut node) = open.pop() {
+        open.extend(std::mem::take(&mut node.children).into_values());
     }
-    was_there
 }
 
-/// A tree as deep as a topic may be is dropped level by level, not by recursion that could overflow the stack.
 impl Drop for Tree {
     fn drop(&mut self) {
-        let mut open: Vec<Node> = std::mem::take(&mut self.root.children).into_values().collect();
-        while let Some(mut node) = open.pop() {
-            open.extend(std::mem::take(&mut node.children).into_values());
-        }
+        dismantle(std::mem::take(&mut self.root.children).into_values());
     }
 }
 
@@ -258,6 +276,30 @@ mod tests {
         let deep = "x/".repeat(30_000);
         tree.insert(&deep, None, session(1), Options::default());
         assert_eq!(matching(&tree, &deep), [1]);
+        // And cut off, down to what it shares with another.
+        tree.insert("x/x/y", None, session(2), Options::default());
+        assert!(tree.remove(&deep, None, session(1)));
+        assert_eq!((tree.root.children.len(), tree.len(), matching(&tree, "x/x/y")), (1, 1, vec![2]));
+        tree.insert(&deep, None, session(1), Options::default());
+    }
+
+    #[test]
+    fn a_bomb_of_wildcards_is_walked_once_per_node() {
+        let mut tree = Tree::default();
+        let mut filters = 0;
+        for bits in 0..1_u32 << 12 {
+            let filter: Vec<&str> = (0..12).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();
+            filters += u32::from(tree.insert(&filter.join("/"), None, session(bits), Options::default()));
+        }
+        // Each node has one path to it: all filters match, each is found once, and no node is seen twice.
+        let topic = ["a"; 12].join("/");
+        let found = matching(&tree, &topic);
+        assert_eq!((found.len(), found.last()), (filters as usize, Some(&4095)));
+        for bits in 0..1_u32 << 12 {
+            let filter: Vec<&str> = (0..12).map(|at| if bits >> at & 1 == 1 { "+" } else { "a" }).collect();
+            assert!(tree.remove(&filter.join("/"), None, session(bits)));
+        }
+        assert!(tree.root.is_empty());
     }
 
     /// The standard's rule, read level by level.
