@@ -55,6 +55,7 @@ impl Default for Store {
             commit_bytes: MIB,
             max_pending_bytes: 16 * MIB,
             window_bytes: 256 * KIB,
+            max_memory_bytes: 128 * MIB,
             max_bytes: 1 << 30,
             durability: Durability::PowerLoss,
         }

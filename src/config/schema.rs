@@ -75,6 +75,8 @@ pub struct Store {
     pub max_pending_bytes: usize,
     /// Read-ahead kept in memory for a queue whose receiver is connected.
     pub window_bytes: usize,
+    /// All messages in memory, of all queues: read ahead, or of sessions that end with their connection.
+    pub max_memory_bytes: usize,
     /// The whole file.
     pub max_bytes: u64,
     pub durability: Durability,

@@ -103,6 +103,7 @@ fn store(s: &mut Section<'_>) -> Store {
         commit_bytes: s.get("commit_bytes", default.commit_bytes, bytes(MEMORY)),
         max_pending_bytes: s.get("max_pending_bytes", default.max_pending_bytes, bytes(MEMORY)),
         window_bytes: s.get("window_bytes", default.window_bytes, bytes(MEMORY)),
+        max_memory_bytes: s.get("max_memory_bytes", default.max_memory_bytes, bytes(MEMORY)),
         max_bytes: s.get("max_bytes", default.max_bytes, bytes(DISK)),
         durability: s.get("durability", default.durability, choice(DURABILITIES)),
     }

@@ -64,9 +64,11 @@ impl Queues {
         if !self.make_room(now, dest, cost) {
             return;
         }
+        let left = self.memory_left();
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let volatile = delivery.qos == QoS::AtMostOnce || !line.durable;
-        if delivery.qos == QoS::AtMostOnce && (!line.active || line.beyond > 0) {
+        let no_memory = !line.window.is_empty() && line.window_bytes + cost > left;
+        if delivery.qos == QoS::AtMostOnce && (!line.active || line.beyond > 0 || no_memory) {
             // Nobody was promised anything, and memory is not a store.
             line.stats.dropped_qos0 += 1;
             return;
@@ -91,10 +93,11 @@ impl Queues {
             };
             Stored::At(self.journal.add(now.at, Op::Append { dest, row }, ticket))
         };
-        let limit = if line.active { self.window_bytes } else { self.idle_window_bytes };
+        let limit = if line.active { self.window_bytes.min(left) } else { self.idle_window_bytes };
         if volatile || (line.beyond == 0 && (line.window.is_empty() || line.window_bytes + cost <= limit)) {
             let message = Arc::clone(message);
             line.push_back(Entry { seq, delivery, message, stored, sent_before: false, done: false });
+            self.memory += cost;
             self.mark_ready(dest);
         } else {
             line.beyond += 1;
@@ -140,8 +143,11 @@ impl Queues {
     /// Makes room for `cost` bytes by the line's policy. False when the newcomer is the one to go.
     fn make_room(&mut self, now: Now, dest: DestId, cost: usize) -> bool {
         loop {
+            let left = self.memory_left();
             let Some(line) = self.line_mut(dest) else { return false };
-            if line.has_room(cost) {
+            // What has no rows has to fit into memory as well.
+            let fits = line.durable || line.window.is_empty() || line.window_bytes + cost <= left;
+            if fits && line.has_room(cost) {
                 return true;
             }
             let hopeless = cost as u64 > line.limits.max_bytes || line.limits.max_messages == 0;

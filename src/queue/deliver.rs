@@ -54,12 +54,13 @@ impl Queues {
     /// Gives back the memory of what can be read again: nobody is waiting for it.
     fn shrink(&mut self, dest: DestId) {
         let limit = self.idle_window_bytes;
-        let Some(line) = self.line_mut(dest) else { return };
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         while line.window_bytes > limit && line.window.len() > 1 && line.reading.is_none() {
             let Some(last) = line.window.pop_back_if(|last| !last.done && last.stored != Stored::Never) else {
                 break;
             };
             line.window_bytes -= last.message.cost();
+            self.memory -= last.message.cost();
             line.beyond += 1;
             if let Stored::At(place) = last.stored {
                 line.beyond_batch = line.beyond_batch.max(place.batch);
@@ -292,11 +293,15 @@ impl Queues {
         {
             entry.stored = Stored::Never;
         }
-        if index > 0 && index >= line.taken && entry.stored != Stored::Never {
-            // Not at the head: its row goes by itself, now, because the prefix may take long.
-            let seq = entry.seq;
-            entry.stored = Stored::Never;
-            self.journal.add_lazily(now.at, Op::Delete { dest, seq });
+        if index > 0 && index >= line.taken {
+            // Not at the head: it goes by itself, now, and so does its row. What lies before it may be in flight to a
+            // receiver that never acknowledges.
+            if entry.stored != Stored::Never {
+                self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
+            }
+            line.window.remove(index);
+            line.window_bytes -= cost;
+            self.memory -= cost;
         }
         self.pop_done(now, dest);
     }
@@ -307,6 +312,7 @@ impl Queues {
         while line.window.front().is_some_and(|entry| entry.done) {
             let Some(entry) = line.window.pop_front() else { break };
             line.window_bytes -= entry.message.cost();
+            self.memory -= entry.message.cost();
             line.taken = line.taken.saturating_sub(1);
             if entry.stored != Stored::Never {
                 delete_to = Some(entry.seq);

@@ -72,6 +72,9 @@ pub struct Totals {
 pub struct Queues {
     window_bytes: usize,
     idle_window_bytes: usize,
+    max_memory: usize,
+    /// Bytes in the windows of all lines, counted as [`crate::mqtt::Message::cost`] for each that has the message.
+    memory: usize,
     last_seq: Seq,
     lines: Vec<Option<Line>>,
     by_name: BTreeMap<Box<str>, DestId>,
@@ -95,6 +98,8 @@ impl Queues {
         let mut queues = Self {
             window_bytes: settings.window_bytes,
             idle_window_bytes: settings.window_bytes.min(IDLE_WINDOW),
+            max_memory: settings.max_memory_bytes,
+            memory: 0,
             last_seq: recovered.last_seq,
             lines: Vec::new(),
             by_name: BTreeMap::new(),
@@ -236,6 +241,7 @@ impl Queues {
     pub fn remove(&mut self, now: Now, dest: DestId) {
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::take) else { return };
         self.dropped_before += line.stats.dropped();
+        self.memory -= line.window_bytes;
         for entry in &line.window {
             if let Stored::At(place) = entry.stored {
                 self.journal.cancel(place);
@@ -297,6 +303,17 @@ impl Queues {
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.journal.is_failing()
+    }
+
+    /// Bytes of messages in memory, of all lines.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// What one line may hold in memory now: what is left in all, so that many share and leave room for one more.
+    fn memory_left(&self) -> usize {
+        self.max_memory.saturating_sub(self.memory).max(IDLE_WINDOW)
     }
 
     /// Bytes that wait for the disk.

@@ -13,7 +13,7 @@ const REREAD: Duration = Duration::from_secs(1);
 impl Queues {
     /// Asks for more rows when less than half of the window is left and there are rows beyond it.
     pub(crate) fn refill(&mut self, dest: DestId) {
-        let (active, idle) = (self.window_bytes, self.idle_window_bytes);
+        let (active, idle) = (self.window_bytes.min(self.memory_left()), self.idle_window_bytes);
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let limit = if line.active { active } else { idle };
         if line.beyond == 0 || line.reading.is_some() || line.window_bytes * 2 > limit {
@@ -28,7 +28,7 @@ impl Queues {
     }
 
     pub(crate) fn handle_rows(&mut self, now: Now, dest: DestId, after: Seq, rows: Vec<Row>) {
-        let Some(line) = self.line_mut(dest) else { return };
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let Some(reading) = line.reading.take_if(|reading| reading.after == after) else { return };
         if rows.is_empty() {
             if line.beyond_batch <= reading.certain_up_to {
@@ -41,6 +41,7 @@ impl Queues {
         }
         for row in rows {
             line.beyond = line.beyond.saturating_sub(1);
+            self.memory += row.message.cost();
             line.push_back(Entry {
                 seq: row.seq,
                 delivery: row.delivery,

@@ -207,3 +207,54 @@ fn an_expired_message_is_counted_and_skipped() {
     assert!(queues.peek(at(1_000), dest).is_none());
     assert_eq!((queues.stats(dest).expired, queues.depth(dest)), (1, Depth::default()));
 }
+
+#[test]
+fn a_receiver_that_never_acknowledges_does_not_hold_what_is_dropped_behind_it() {
+    let mut queues = queues();
+    let dest = queues.open_in_memory(Owner::Session(1), LIMITS).unwrap();
+    queues.activate(dest);
+    push(&mut queues, at(0), dest, QoS::AtLeastOnce, "in flight", 0);
+    let first = queues.peek(at(0), dest).unwrap();
+    queues.take(dest, first.seq);
+    for _ in 0..1000 {
+        push(&mut queues, at(0), dest, QoS::AtLeastOnce, "waiting", 0);
+    }
+    assert_eq!((queues.depth(dest).messages, queues.stats(dest).dropped_oldest), (3, 998));
+    assert_eq!(queues.memory() as u64, queues.depth(dest).bytes);
+    queues.acked(at(0), dest, first.seq);
+    assert_eq!((queues.depth(dest).messages, queues.memory() as u64), (2, queues.depth(dest).bytes));
+    queues.remove(at(0), dest);
+    assert_eq!(queues.memory(), 0);
+}
+
+#[test]
+fn lines_in_memory_share_what_there_is_and_leave_room_for_one_more() {
+    let mut settings = Config::default().store;
+    settings.max_memory_bytes = 1 << 20;
+    let mut queues = Queues::new(&settings, &Recovered::default());
+    let limits = Limits { max_messages: u64::MAX, max_bytes: u64::MAX, when_full: WhenFull::DropOldest };
+    let text = "x".repeat(1000);
+    let fill = |queues: &mut Queues, dest| {
+        for _ in 0..2000 {
+            push(queues, at(0), dest, QoS::AtLeastOnce, &text, 0);
+        }
+        queues.depth(dest).bytes
+    };
+    let lines: Vec<DestId> =
+        (0..9).map(|owner| queues.open_in_memory(Owner::Session(owner), limits).unwrap()).collect();
+    let alone = fill(&mut queues, lines[0]);
+    assert!((1 << 18..=1 << 19).contains(&alone), "{alone}: half, and the other half is left");
+    for dest in &lines[1..] {
+        assert!(fill(&mut queues, *dest) >= 14 * 1024, "however many there are, each gets something");
+    }
+    assert!(queues.memory() <= (1 << 20) + 9 * 16 * 1024, "{}", queues.memory());
+    // Every message dropped was counted, and QoS 0 makes no stored message go.
+    let durable = line(&mut queues, limits);
+    push(&mut queues, at(0), durable, QoS::AtLeastOnce, "stored", 0);
+    let before = queues.stats(durable);
+    for _ in 0..100 {
+        push(&mut queues, at(0), durable, QoS::AtMostOnce, &text, 0);
+    }
+    let after = queues.stats(durable);
+    assert!(after.dropped_qos0 > 50 && after.dropped_oldest == before.dropped_oldest, "{after:?}");
+}
