@@ -7,6 +7,7 @@ mod command_line_clients;
 mod delivery;
 mod endurance;
 mod flood;
+mod hostile;
 mod lifecycle;
 mod login;
 mod mqttjs;
