@@ -9,6 +9,7 @@ mod real;
 mod script;
 mod seen;
 #[path = "../sim/store.rs"]
+#[expect(dead_code, reason = "what the simulation alone does to a store")]
 mod store;
 
 use std::collections::BTreeMap;
