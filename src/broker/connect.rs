@@ -69,7 +69,11 @@ impl Broker {
             kept.will = connect.will.as_ref().map(|from| Box::new(will(from)));
         }
         self.save(now, queues, session, None);
-        self.send_connack(id, connect.version, present, &granted);
+        if !self.send_connack(id, connect.version, present, &granted) {
+            self.notice(Level::Info, "client refused", id, "CONNACK is larger than its maximum packet size");
+            self.end(now, queues, id, None, false);
+            return;
+        }
         self.resume(now, queues, id, session);
     }
 
@@ -80,7 +84,11 @@ impl Broker {
             Some(limit) => self.hit(now, limit, id),
             None => self.notice(Level::Info, "client refused", id, fault.text),
         }
-        self.reply(id, &Packet::ConnAck(ConnAck::refusal(fault.reason)));
+        // Before 5.0 no return code speaks of a will's topic: then there is no CONNACK [MQTT-3.2.2-6].
+        let is_5 = self.conn(id).is_some_and(|conn| conn.version == Version::V5);
+        if is_5 || fault.reason != ReasonCode::TopicNameInvalid {
+            self.reply(id, &Packet::ConnAck(ConnAck::refusal(fault.reason)));
+        }
         self.close(id);
     }
 
@@ -152,14 +160,14 @@ impl Broker {
         conn.session = Some(session);
         conn.window = usize::from(connect.properties.receive_maximum.unwrap_or(u16::MAX).min(own_window)).max(1);
         conn.allow_aliases(connect.properties.topic_alias_maximum.unwrap_or(0).min(own_aliases));
-        conn.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
         // The client is given half as much again [MQTT-3.1.2-22].
         conn.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
         let due_at = conn.silence.map(|silence| now.at + silence);
         self.watch_silence(id, due_at);
     }
 
-    fn send_connack(&mut self, id: ConnId, version: Version, present: bool, granted: &Granted) {
+    /// False when it is larger than the client takes.
+    fn send_connack(&mut self, id: ConnId, version: Version, present: bool, granted: &Granted) -> bool {
         let mut ack = ConnAck { session_present: present, ..ConnAck::default() };
         if version == Version::V5 {
             let properties = &mut ack.properties;
@@ -170,7 +178,9 @@ impl Broker {
             properties.maximum_packet_size = self.conn(id).map(|conn| self.max_packet_bytes(conn.listener));
             properties.topic_alias_maximum = Some(self.limits.topic_alias_maximum);
         }
-        self.reply(id, &Packet::ConnAck(ack));
+        let sent = self.conn_mut(id).is_some_and(|conn| conn.put(&Packet::ConnAck(ack)));
+        self.flush(id);
+        sent
     }
 
     /// Finds or makes the session of a client id and gives it to `peer`, taking it from whoever has it. True with it

@@ -7,7 +7,7 @@ use crate::broker::acks::Acks;
 use crate::broker::alias::Aliases;
 use crate::broker::login::Guest;
 use crate::config::ListenerId;
-use crate::mqtt::{ConnId, Outbox, Version};
+use crate::mqtt::{ConnId, Outbox, Packet, Version};
 use crate::queue::{Seq, Token};
 use crate::time::{Duration, Instant};
 
@@ -120,6 +120,22 @@ impl Connection {
     /// Bytes kept of what the client sent.
     pub(crate) fn input_bytes(&self) -> usize {
         self.partial.capacity() + self.alias_bytes
+    }
+
+    /// Appends a packet. One that is larger than the client takes is left out and counts as sent [MQTT-3.1.2-24],
+    /// [MQTT-3.1.2-25]; false then.
+    pub(crate) fn put(&mut self, packet: &Packet<'_>) -> bool {
+        let (version, max_packet) = (self.version, self.max_packet as usize);
+        let mut fits = true;
+        self.outbox.put_with(|out| {
+            let before = out.len();
+            packet.encode(version, out);
+            fits = out.len() - before <= max_packet;
+            if !fits {
+                out.truncate(before);
+            }
+        });
+        fits
     }
 
     /// Goes on where the session's last connection was.

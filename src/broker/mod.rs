@@ -412,8 +412,9 @@ impl Broker {
         let session = conn.session.take();
         let left = conn.leave();
         if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version) {
-            conn.outbox.put_with(|out| Packet::Disconnect(Disconnect::new(reason)).encode(Version::V5, out));
-            self.stats.control_sent += 1;
+            if conn.put(&Packet::Disconnect(Disconnect::new(reason))) {
+                self.stats.control_sent += 1;
+            }
         }
         self.close(id);
         if let Some(session) = session {

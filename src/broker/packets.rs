@@ -187,9 +187,9 @@ impl Broker {
     /// Appends a packet to the outbox.
     pub(crate) fn reply(&mut self, id: ConnId, packet: &Packet<'_>) {
         if let Some(conn) = self.conn_mut(id) {
-            let version = conn.version;
-            conn.outbox.put_with(|out| packet.encode(version, out));
-            self.stats.control_sent += 1;
+            if conn.put(packet) {
+                self.stats.control_sent += 1;
+            }
         }
         self.flush(id);
     }
@@ -200,12 +200,15 @@ impl Broker {
         let Some(conn) = self.conn_mut(id) else { return };
         let settled = outcome != Outcome::Pending;
         if settled && conn.acks.is_empty() {
-            let version = conn.version;
-            conn.outbox.put_with(|out| packet.encode(version, out));
+            conn.put(packet);
             return;
         }
         let mut bytes = Vec::with_capacity(8);
         packet.encode(conn.version, &mut bytes);
+        if bytes.len() > conn.max_packet as usize {
+            // It counts as sent [MQTT-3.1.2-25], in its turn.
+            bytes.clear();
+        }
         let bytes = ReplyBytes::new(&bytes);
         if settled {
             conn.acks.push_settled(bytes);
@@ -288,7 +291,7 @@ impl Broker {
             if session.expiry == 0 && expiry != 0 {
                 return Err(Fault::new(
                     ReasonCode::ProtocolError,
-                    "session expiry was 0 in CONNECT and is not in DISCONNECT [MQTT-3.14.2-2]",
+                    "session expiry was 0 in CONNECT and is not in DISCONNECT (section 3.14.2.2.2)",
                 ));
             }
             session.expiry = expiry.min(max);

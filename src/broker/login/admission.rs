@@ -59,6 +59,9 @@ impl Broker {
         raw: &[u8],
         connect: &Connect<'_>,
     ) {
+        if let Some(conn) = self.conn_mut(id) {
+            conn.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+        }
         if connect.properties.authentication_method.is_some() {
             let text = "enhanced authentication is not supported";
             return self.refuse(now, id, Fault::new(ReasonCode::BadAuthenticationMethod, text));
