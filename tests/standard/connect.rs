@@ -489,3 +489,18 @@ fn only_one_connack_comes_and_it_comes_first() {
         assert_eq!(sent[1..], ["a=1 qos 1", "a=2 qos 1"]);
     }
 }
+
+#[test]
+fn a_will_that_cannot_be_published_is_refused_in_the_words_of_the_version() {
+    for topic in ["$SYS/broker/uptime", &"a/".repeat(100)] {
+        for level in ALL {
+            let mut rig = Rig::new();
+            let answer = refused(&mut rig, &hello(level, "c").will(topic, "x", 0, false));
+            if level == V5 {
+                assert_eq!(answer, ["connack 90"]);
+            } else {
+                assert_eq!(answer, Vec::<String>::new(), "no return code says so [MQTT-3.2.2-6]");
+            }
+        }
+    }
+}

@@ -350,3 +350,55 @@ fn the_topic_that_is_sent_matches_the_filter_and_is_what_was_published() {
         }
     }
 }
+
+#[test]
+fn identifiers_come_round_without_meeting_those_under_way() {
+    // The rig holds each new identifier against those that are not acknowledged.
+    for level in ALL {
+        let mut rig = Rig::with("[store]\nwindow_bytes = \"64MiB\"");
+        let client = rig.connect(&resume(level, "c"));
+        rig.subscribe(client, "t", 2);
+        let publisher = rig.connect(&hello(level, "pub"));
+        rig.publish(publisher, &publish("t", "held").qos(1, 1));
+        rig.publish(publisher, &publish("t", "held").qos(2, 2));
+        let held: Vec<u16> = rig.take(client).iter().map(|sent| sent.pkid).collect();
+        let batch: Vec<u8> = (0..512).flat_map(|_| publish("t", "x").qos(1, 9).bytes(level)).collect();
+        let mut seen = 0;
+        for _ in 0..130 {
+            rig.send(publisher, &batch);
+            rig.take(publisher);
+            // The window is smaller than what came.
+            loop {
+                let sent = rig.take(client);
+                if sent.is_empty() {
+                    break;
+                }
+                seen += sent.len();
+                let acknowledgements: Vec<u8> = sent.iter().flat_map(|sent| puback(sent.pkid)).collect();
+                rig.acknowledge(client, &acknowledgements);
+            }
+        }
+        assert_eq!(seen, 130 * 512, "all identifiers had their turn, and most of them two");
+        rig.lose(client);
+        let client = rig.connect(&resume(level, "c"));
+        let again: Vec<u16> = rig.take(client).iter().map(|sent| sent.pkid).collect();
+        assert_eq!(again, held, "they have theirs still");
+    }
+}
+
+#[test]
+fn aliases_to_a_client_are_those_it_takes() {
+    // The rig resolves each alias, and holds it against the client's maximum.
+    for maximum in [0, 1, 2, 3, 100, u16::MAX] {
+        let connect = hello(V5, "c").alias_maximum(maximum).max_packet(200);
+        let (mut rig, client, publisher) = subscribed(V5, &connect);
+        for number in 0..60 {
+            let topic = format!("t/{}", number % 7);
+            let qos = u8::try_from(number % 3).unwrap();
+            rig.publish(publisher, &publish(&topic, &number.to_string()).qos(qos, number + 1));
+            rig.publish(publisher, &publish(&topic, &"too large".repeat(30)));
+            let sent = rig.one(client);
+            assert_eq!(sent.text(), format!("{topic}={number} qos {qos}"), "alias maximum {maximum}");
+        }
+    }
+}

@@ -7,13 +7,17 @@
 
 mod connect;
 mod deliver;
+mod end;
 mod publish;
 mod retain;
 mod rig;
 mod sent;
+mod shared;
 #[path = "../sim/store.rs"]
 #[allow(dead_code, reason = "the simulation uses more of it")]
 mod store;
 mod subscribe;
+mod table;
+mod topics;
 mod will;
 mod wire;

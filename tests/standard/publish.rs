@@ -331,3 +331,30 @@ fn a_publish_that_is_not_authorised_is_acknowledged_in_3_1_1_and_refused_in_5() 
         assert_eq!(rig.read(watch), NOTHING);
     }
 }
+
+#[test]
+fn after_a_refusal_the_same_identifier_is_a_new_message() {
+    let (mut rig, watch, client) = watched(V5);
+    rig.publish(client, &publish("$SYS/mine", "x").qos(2, 5));
+    assert_eq!(rig.read(client), ["pubrec 5 87"]);
+    rig.publish(client, &publish("t", "y").qos(2, 5));
+    assert_eq!(rig.read(client), ["pubrec 5 00"]);
+    assert_eq!(rig.read(watch), ["t=y qos 2"]);
+    assert_eq!(rig.ask(client, pubrel(5)), ["pubcomp 5 00"]);
+}
+
+#[test]
+fn an_exchange_goes_on_though_its_message_expired() {
+    let (mut rig, _, client) = watched(V5);
+    let away = rig.connect(&resume(V5, "away"));
+    rig.subscribe(away, "t", 2);
+    rig.lose(away);
+    rig.publish(client, &publish("t", "x").qos(2, 5).property(&[0x02, 0, 0, 0, 1]));
+    assert_eq!(rig.read(client), ["pubrec 5 00"]);
+    rig.pass_secs(100);
+    rig.publish(client, &publish("t", "x").qos(2, 5).dup().property(&[0x02, 0, 0, 0, 1]));
+    assert_eq!(rig.read(client), ["pubrec 5 00"]);
+    assert_eq!(rig.ask(client, pubrel(5)), ["pubcomp 5 00"]);
+    let away = rig.connect(&resume(V5, "away"));
+    assert_eq!(rig.read(away), NOTHING);
+}

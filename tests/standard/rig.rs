@@ -1,8 +1,8 @@
 //! The real engine with a store in memory and clients of raw bytes, in virtual time. Each connection is watched for what
 //! holds whatever a test is about: CONNACK comes first and once, nothing follows a refusal or a DISCONNECT, no packet is
-//! larger than the client said, no packet identifier is given out twice.
+//! larger than the client said, no packet identifier is given out twice, no topic alias is one that the client does not take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moteway::config::{Config, ListenerId};
 use moteway::engine::{Engine, Input, Output, Start};
@@ -26,6 +26,9 @@ struct Line {
     /// Nothing may come any more.
     is_over: bool,
     is_closed: bool,
+    alias_maximum: u16,
+    /// What the topic aliases that the server sent stand for.
+    aliases: BTreeMap<u32, String>,
     /// Packet identifiers of PUBLISH packets that the client did not acknowledge.
     open: BTreeSet<u16>,
 }
@@ -82,7 +85,8 @@ impl Rig {
     /// Opens a connection and sends CONNECT. The answer is left to be read.
     pub fn dial(&mut self, connect: &Connect) -> Client {
         let client = self.open();
-        self.lines[client.0].max_packet = connect.max_packet;
+        let line = &mut self.lines[client.0];
+        (line.max_packet, line.alias_maximum) = (connect.max_packet, connect.alias_maximum);
         self.send(client, connect.bytes());
         client
     }
@@ -112,6 +116,15 @@ impl Rig {
         self.note_version(client, bytes);
         self.note_acknowledgement(client, bytes);
         self.input(Input::Received { conn: conn(client), bytes });
+        self.settle();
+    }
+
+    /// Sends many acknowledgements of four bytes in one go.
+    pub fn acknowledge(&mut self, client: Client, packets: &[u8]) {
+        for packet in packets.chunks(4) {
+            self.note_acknowledgement(client, packet);
+        }
+        self.input(Input::Received { conn: conn(client), bytes: packets });
         self.settle();
     }
 
@@ -248,8 +261,9 @@ impl Rig {
         }
         let line = &mut self.lines[conn.0 as usize];
         assert!(!line.is_closed, "bytes after the connection was closed");
-        for sent in read(line.level, &bytes) {
+        for mut sent in read(line.level, &bytes) {
             line.check(&sent);
+            line.resolve_alias(&mut sent);
             line.unread.push(sent);
         }
         self.engine.handle_input(now(self.now), Input::Flushed { conn });
@@ -280,7 +294,7 @@ fn conn(client: Client) -> ConnId {
 impl Line {
     fn check(&mut self, sent: &Sent) {
         assert!(!self.is_over, "{} came after the end [MQTT-3.14.4-1]", sent.name);
-        assert!(sent.len <= self.max_packet, "{} of {} bytes [MQTT-3.1.2-27]", sent.name, sent.len);
+        assert!(sent.len <= self.max_packet, "{} of {} bytes [MQTT-3.1.2-24]", sent.name, sent.len);
         assert_eq!(
             sent.name == "connack",
             !self.has_connack,
@@ -295,6 +309,22 @@ impl Line {
         self.is_over = sent.name == "disconnect" || (sent.name == "connack" && failed);
         if sent.name == "publish" && sent.pkid != 0 {
             assert!(self.open.insert(sent.pkid), "identifier {} is in use [MQTT-2.2.1-4]", sent.pkid);
+        }
+    }
+
+    /// Gives a message that came with an alias its topic.
+    fn resolve_alias(&mut self, sent: &mut Sent) {
+        match sent.number(0x23) {
+            Some(alias) => {
+                let allowed = 1..=u32::from(self.alias_maximum);
+                assert!(allowed.contains(&alias), "alias {alias} of {allowed:?} [MQTT-3.1.2-26] [MQTT-3.3.2-8]");
+                if sent.topic.is_empty() {
+                    sent.topic = self.aliases.get(&alias).expect("an alias that stands for something").clone();
+                } else {
+                    self.aliases.insert(alias, sent.topic.clone());
+                }
+            }
+            None => assert!(sent.name != "publish" || !sent.topic.is_empty(), "no topic and no alias"),
         }
     }
 }

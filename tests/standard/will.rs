@@ -181,7 +181,7 @@ fn a_delayed_will_waits_and_a_client_that_returns_takes_it_back() {
     assert_eq!(rig.read(watch), NOTHING);
     let client = rig.connect(&patient(20));
     rig.pass_secs(100);
-    assert_eq!(rig.read(watch), NOTHING, "it came back in time [MQTT-3.1.2-26]");
+    assert_eq!(rig.read(watch), NOTHING, "it came back in time [MQTT-3.1.3-9]");
     rig.lose(client);
     rig.pass_secs(21);
     assert_eq!(rig.read(watch), GONE);

@@ -64,6 +64,7 @@ pub struct Connect {
     pub rest: Vec<u8>,
     /// What the client says it can take, for the checks.
     pub max_packet: usize,
+    pub alias_maximum: u16,
 }
 
 /// A client that begins anew and leaves nothing behind.
@@ -76,6 +77,7 @@ pub fn hello(level: u8, client_id: &str) -> Connect {
         client_id: client_id.into(),
         rest: Vec::new(),
         max_packet: usize::MAX,
+        alias_maximum: 0,
     }
 }
 
@@ -100,6 +102,13 @@ impl Connect {
     pub fn max_packet(mut self, bytes: u32) -> Self {
         self.max_packet = usize::try_from(bytes).expect("a size");
         self.property(&[&[0x27][..], &bytes.to_be_bytes()].concat())
+    }
+
+    /// The client takes topic aliases up to this one.
+    pub fn alias_maximum(mut self, count: u16) -> Self {
+        self.alias_maximum = count;
+        let [high, low] = count.to_be_bytes();
+        self.property(&[0x22, high, low])
     }
 
     pub fn expiry(self, secs: u32) -> Self {
