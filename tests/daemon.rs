@@ -159,7 +159,7 @@ fn sighup_does_not_end_it_and_it_says_what_it_does() {
     let mut client = daemon.client();
     for _ in 0..2 {
         daemon.signal(Signal::SIGHUP);
-        daemon.says("SIGHUP: passwords and keys are read again");
+        daemon.says("SIGHUP: certificates, passwords and keys are read again");
         ping(&mut client);
     }
 }

@@ -54,8 +54,8 @@ async fn signals(reload: Arc<Notify>) {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
             _ = hangup.recv() => {
-                tracing::info!("SIGHUP: passwords and keys are read again; the configuration is at the next start");
-                reload.notify_waiters();
+                tracing::info!("SIGHUP: certificates, passwords and keys are read again; the configuration is at the next start");
+                reload.notify_one();
             }
         }
     }

@@ -175,8 +175,9 @@ pub enum LoginWay {
 }
 
 /// Where in a client certificate the name is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CertificateName {
+    #[default]
     CommonName,
     SanDns,
     SanEmail,
@@ -243,7 +244,7 @@ impl fmt::Display for Bind {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
@@ -251,6 +252,33 @@ pub struct ServerTls {
     pub client_ca: Option<PathBuf>,
     /// Where in the client's certificate its name is.
     pub identity: CertificateName,
+    pub client_cert: ClientCert,
+    /// Files of revoked client certificates.
+    pub crl: Vec<PathBuf>,
+    pub min_version: TlsVersion,
+}
+
+impl ServerTls {
+    /// Whether nobody comes in without a certificate.
+    #[must_use]
+    pub fn requires_client_cert(&self) -> bool {
+        self.client_ca.is_some() && self.client_cert == ClientCert::Required
+    }
+}
+
+/// Whether a client must show a certificate where one is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCert {
+    #[default]
+    Required,
+    Optional,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    #[default]
+    V12,
+    V13,
 }
 
 /// `[[acl]]`: what some clients may do. Of the keys that say for whom it is, all that are there must hold.

@@ -7,9 +7,9 @@ use toml::de::DeValue;
 use crate::config::AclFilter;
 use crate::config::reader::Section;
 use crate::config::schema::{
-    AclRule, Auth, Broker, CertificateName, ClientTls, Config, Direction, Durability, Framing, Gateway, Jwt, Link,
-    LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Rule, RuleQos, RuleRetain, ServerTls, Sn, Store,
-    Upstream, UpstreamVersion, WhenFull,
+    AclRule, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing, Gateway,
+    Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Rule, RuleQos, RuleRetain, ServerTls, Sn,
+    Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
 use crate::config::value::{
@@ -225,11 +225,18 @@ fn server_tls(s: &mut Section<'_>) -> ServerTls {
         ("san-email", CertificateName::SanEmail),
         ("san-uri", CertificateName::SanUri),
     ];
+    const CLIENT_CERTS: &[(&str, ClientCert)] =
+        &[("required", ClientCert::Required), ("optional", ClientCert::Optional)];
+    const VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
+    let default = ServerTls::default();
     ServerTls {
         cert: s.require("cert", "\"/etc/moteway/tls/cert.pem\"", path).unwrap_or_default(),
         key: s.require("key", "\"/etc/moteway/tls/key.pem\"", path).unwrap_or_default(),
         client_ca: s.optional("client_ca", path),
         identity: s.get("identity", CertificateName::CommonName, choice(NAMES)),
+        client_cert: s.get("client_cert", default.client_cert, choice(CLIENT_CERTS)),
+        crl: s.list("crl", path).unwrap_or(default.crl),
+        min_version: s.get("min_version", default.min_version, choice(VERSIONS)),
     }
 }
 

@@ -21,6 +21,10 @@ fn only(text: &str) -> (usize, usize, String) {
     (line, column, format!("{} | {}", list[0].message, list[0].help))
 }
 
+fn listener_tls(keys: &str) -> String {
+    format!("[[listener]]\nname = \"a\"\nbind = \"[::1]:1\"\ntls = {{ cert = \"c\", key = \"k\", {keys} }}\n")
+}
+
 fn upstream(keys: &str) -> String {
     format!(
         "[[upstream]]\nname = \"c\"\nurl = \"mqtts://h\"\n{keys}\n[[upstream.rule]]\nname = \"r\"\nfilter = \"a/#\"\n"
@@ -44,7 +48,9 @@ fn shipped_examples_are_good_and_show_the_defaults() {
     assert_eq!((local.max_packet_bytes, local.connect_timeout), of_the_broker);
     assert_eq!(Listener { max_packet_bytes: None, connect_timeout: None, ..local.clone() }, Listener::default());
     assert_eq!((socket.bind.tcp(), socket.mode), (None, Listener::default().mode));
-    assert!(lan.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+    let tls = lan.tls.as_ref().unwrap();
+    let default = ServerTls::default();
+    assert_eq!((tls.client_cert, tls.min_version), (default.client_cert, default.min_version));
     assert_eq!(config.link.len(), 2);
     assert_eq!(config.sn.predefined.get("site/alarm"), Some(&1));
 
@@ -195,6 +201,31 @@ fn one_mistake_is_one_diagnostic_with_place_and_remedy() {
             (6, 6),
             "already taken",
         ),
+        ("[gateway]\nname = \"a/b\"\n", (2, 8), "without `+`, `#`, `/`"),
+        ("[gateway]\nstatus_topic = \"a/#\"\n", (2, 16), "without `+` and `#`"),
+        ("[gateway]\nstatus_topic = \"a/{gatway}\"\n", (2, 16), "only {gateway}"),
+        ("[gateway]\nstate_dir = \"\"\n", (2, 13), "write a path"),
+        ("[sn.predefined]\n\"a\" = 0\n", (2, 7), "from 1 to 65534"),
+        ("[sn.predefined]\n\"a/#\" = 1\n", (2, 1), "without wildcards"),
+        ("[sn.predefined]\na = 1\nb = 1\n", (3, 5), "give each topic its own id"),
+        ("[[link]]\nname = \"a\"\nkind = \"usb\"\n", (3, 8), "\"udp\", \"serial\""),
+        ("[[link]]\nname = \"a\"\nkind = \"udp\"\n", (1, 1), "add `bind = "),
+        ("[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nbind=\"1.1.1.1:1\"\n", (5, 6), "take it out"),
+        (
+            "[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nframing=\"ppp\"\n",
+            (5, 9),
+            "\"length\", \"slip\", \"cobs\", \"hdlc\"",
+        ),
+    ];
+    for (text, place, remedy) in cases {
+        let (line, column, said) = only(text);
+        assert_eq!(((line, column), said.contains(remedy)), (*place, true), "{text}\n{line}:{column} {said}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_listener_are_told_too() {
+    let cases: &[(&str, (usize, usize), &str)] = &[
         ("[[listener]]\nname = \"a\"\nbind = \"run/mqtt.sock\"\n", (3, 8), "\"/run/moteway/mqtt.sock\""),
         ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nmode = 660\n", (4, 8), "\"0660\""),
         ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nmode = \"1777\"\n", (4, 8), "octal digits"),
@@ -215,21 +246,9 @@ fn one_mistake_is_one_diagnostic_with_place_and_remedy() {
             (6, 6),
             "use another path",
         ),
-        ("[gateway]\nname = \"a/b\"\n", (2, 8), "without `+`, `#`, `/`"),
-        ("[gateway]\nstatus_topic = \"a/#\"\n", (2, 16), "without `+` and `#`"),
-        ("[gateway]\nstatus_topic = \"a/{gatway}\"\n", (2, 16), "only {gateway}"),
-        ("[gateway]\nstate_dir = \"\"\n", (2, 13), "write a path"),
-        ("[sn.predefined]\n\"a\" = 0\n", (2, 7), "from 1 to 65534"),
-        ("[sn.predefined]\n\"a/#\" = 1\n", (2, 1), "without wildcards"),
-        ("[sn.predefined]\na = 1\nb = 1\n", (3, 5), "give each topic its own id"),
-        ("[[link]]\nname = \"a\"\nkind = \"usb\"\n", (3, 8), "\"udp\", \"serial\""),
-        ("[[link]]\nname = \"a\"\nkind = \"udp\"\n", (1, 1), "add `bind = "),
-        ("[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nbind=\"1.1.1.1:1\"\n", (5, 6), "take it out"),
-        (
-            "[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nframing=\"ppp\"\n",
-            (5, 9),
-            "\"length\", \"slip\", \"cobs\", \"hdlc\"",
-        ),
+        (&listener_tls("crl = \"r.pem\""), (4, 38), "add `client_ca`"),
+        (&listener_tls("client_cert = \"optional\""), (4, 46), "add `client_ca`"),
+        (&listener_tls("min_version = \"1.1\""), (4, 46), "\"1.2\", \"1.3\""),
     ];
     for (text, place, remedy) in cases {
         let (line, column, said) = only(text);

@@ -25,6 +25,19 @@ pub(super) fn check(i: usize, listener: &Listener, map: &SourceMap, found: &mut 
             }
         }
     }
+    if listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_none()) {
+        for key in ["client_cert", "crl"] {
+            let key_path = format!("{path}.tls.{key}");
+            if map.has(&key_path) {
+                let message = format!("`{key}` without `client_ca`: no client is asked for a certificate");
+                found.push(Finding::error(
+                    key_path,
+                    message,
+                    "add `client_ca`, the CA that issued their certificates",
+                ));
+            }
+        }
+    }
     if listener.max_connections_per_address > listener.max_connections {
         found.push(Finding::warning(
             format!("{path}.max_connections_per_address"),

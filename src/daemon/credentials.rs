@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::broker::login::Keys;
 use crate::broker::login::users::{LineError, Users};
 use crate::config::Auth;
 use crate::engine::{Credentials, Input};
 use crate::io::Driver;
+use crate::io::tls::Reload;
 use crate::sys;
 
 /// A larger file is none of ours.
@@ -84,16 +83,29 @@ pub(super) fn is_wanted(auth: &Auth) -> bool {
     auth.password_file.is_some() || auth.jwt.is_some()
 }
 
-/// Reads the files again each time that it is asked for. A bad one changes nothing.
-pub(super) async fn watch(driver: Rc<Driver>, auth: Auth, asked: Arc<Notify>) {
-    loop {
-        asked.notified().await;
-        match read(&auth) {
-            Ok(credentials) => {
-                tracing::info!(users = credentials.users.len(), "passwords and keys of tokens read again");
-                driver.input(Input::Credentials(credentials));
-            }
-            Err(error) => tracing::error!("passwords and keys of tokens not changed: {error}"),
-        }
+/// The files of `[auth]`, which the engine is told of when they are read again. Who is in stays in.
+pub(super) struct LoginFiles {
+    driver: Rc<Driver>,
+    auth: Auth,
+}
+
+impl LoginFiles {
+    /// They were read just now.
+    pub(super) fn new(driver: Rc<Driver>, auth: Auth) -> Self {
+        Self { driver, auth }
+    }
+}
+
+impl Reload for LoginFiles {
+    fn files(&self) -> Vec<&Path> {
+        let jwt = self.auth.jwt.as_ref();
+        let keys = jwt.map(|jwt| [&jwt.secret_file, &jwt.public_key_file]);
+        keys.into_iter().flatten().chain([&self.auth.password_file]).filter_map(Option::as_deref).collect()
+    }
+
+    fn reload(&self) -> Result<(), Box<dyn std::error::Error>> {
+        let credentials = read(&self.auth)?;
+        self.driver.input(Input::Credentials(credentials));
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 pub mod credentials;
 mod error;
 pub mod logging;
+mod reload;
 mod start;
 mod storage;
 
@@ -21,6 +22,8 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 use crate::config::{Config, LinkId, ListenerId};
+use crate::daemon::credentials::LoginFiles;
+use crate::daemon::reload::Watched;
 use crate::daemon::start::Transports;
 use crate::daemon::storage::Storage;
 use crate::engine::{Engine, Input, Start};
@@ -49,7 +52,8 @@ pub struct Service {
     pub notifier: Option<Notifier>,
     /// How often it wants a sign of life at the least.
     pub watchdog: Option<Duration>,
-    /// All who wait for it are told when files that may have changed are to be read again.
+    /// Told when files that may have changed are to be read again: certificates, keys, lists of revoked
+    /// ones, passwords.
     pub reload: Arc<Notify>,
 }
 
@@ -95,6 +99,7 @@ pub fn run(
     let mut engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
     engine.handle_input(clock.now(), Input::Credentials(credentials));
     let served = runtime.block_on(async {
+        let mut watched = transports.watched(&config);
         let (targets, sockets) = transports.bind(&config)?;
         // Above this the engine sheds what it may; twice as much means that even answers are not taken.
         let pause_bytes = config.broker.max_outbox_bytes.saturating_mul(2);
@@ -104,9 +109,10 @@ pub fn run(
             let (verifier, verdicts) = Verifier::start().map_err(DaemonError::Runtime)?;
             driver.set_verifier(verifier);
             spawn_local(serve_verdicts(Rc::clone(&driver), verdicts));
-            let (auth, reload) = (config.auth.clone(), Arc::clone(&service.reload));
-            spawn_local(credentials::watch(Rc::clone(&driver), auth, reload));
+            let files = LoginFiles::new(Rc::clone(&driver), config.auth.clone());
+            watched.push(Watched::new("[auth]".to_owned(), Rc::new(files)));
         }
+        spawn_local(reload::watch(watched, Arc::clone(&service.reload)));
         let ready = sockets.ready.clone();
         let accepting = start::serve(&driver, &config, sockets);
         driver.start();
@@ -221,7 +227,7 @@ pub fn spawn(config: Config) -> Result<Running, DaemonError> {
 impl Running {
     /// Has files that may have changed read again.
     pub fn reload(&self) {
-        self.reload.notify_waiters();
+        self.reload.notify_one();
     }
 
     /// Stops the daemon in order and waits for its end.

@@ -4,15 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::task::{AbortHandle, spawn_local};
 
-use crate::config::{Bind, Config, LinkId, LinkKind, ListenerId};
+use crate::config::{Bind, Config, LinkId, LinkKind, ListenerId, Upstream};
+use crate::daemon::reload::Watched;
 use crate::daemon::{DaemonError, Ready};
+use crate::io::tls::{Reload, ServerIdentity};
 use crate::io::{
     Driver, Listener, ListenerOptions, SerialOptions, Target, UdpPort, bind_listener, bind_udp, bind_unix_listener,
-    serve_serial, serve_udp, tls,
+    serve_serial, serve_udp,
 };
 
 /// What each upstream's `password_file` holds.
@@ -31,9 +32,9 @@ fn read_password(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Certificates and keys, read and checked.
 pub(super) struct Transports {
-    targets: Vec<Target>,
+    targets: Vec<Rc<Target>>,
     /// One for each listener.
-    tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+    tls: Vec<Option<Rc<ServerIdentity>>>,
 }
 
 /// Bound sockets, not served yet.
@@ -46,18 +47,33 @@ pub(super) struct Sockets {
 impl Transports {
     /// Reads what the configuration names.
     pub(super) fn prepare(config: &Config) -> Result<Self, DaemonError> {
-        let target = |upstream| Target::new(upstream).map_err(|error| DaemonError::tls(&upstream.name, error));
+        let target = |upstream: &Upstream| {
+            Target::new(upstream).map(Rc::new).map_err(|error| DaemonError::tls(&upstream.name, error))
+        };
         let targets = config.upstream.iter().map(target).collect::<Result<_, _>>()?;
         let tls = config.listener.iter().map(|listener| {
-            let config = listener.tls.as_ref().map(tls::server_config).transpose();
-            config.map_err(|error| DaemonError::tls(&listener.name, error))
+            let identity = listener.tls.as_ref().map(ServerIdentity::load).transpose();
+            identity.map_err(|error| DaemonError::tls(&listener.name, error))
         });
         let tls = tls.collect::<Result<_, _>>()?;
         Ok(Self { targets, tls })
     }
 
+    /// Whose certificates may change while the daemon runs.
+    pub(super) fn watched(&self, config: &Config) -> Vec<Watched> {
+        let listeners = config.listener.iter().zip(&self.tls).filter_map(|(listener, identity)| {
+            let identity = Rc::clone(identity.as_ref()?);
+            Some(Watched::new(format!("listener {}", listener.name), identity))
+        });
+        let upstreams = config.upstream.iter().zip(&self.targets).filter(|(upstream, _)| upstream.tls.is_some());
+        let upstreams = upstreams.map(|(upstream, target)| {
+            Watched::new(format!("upstream {}", upstream.name), Rc::clone(target) as Rc<dyn Reload>)
+        });
+        listeners.chain(upstreams).collect()
+    }
+
     /// Binds all listeners and UDP links. Needs a runtime.
-    pub(super) fn bind(self, config: &Config) -> Result<(Vec<Target>, Sockets), DaemonError> {
+    pub(super) fn bind(self, config: &Config) -> Result<(Vec<Rc<Target>>, Sockets), DaemonError> {
         let mut sockets = Sockets { ready: Ready::default(), listeners: Vec::new(), udp: Vec::new() };
         let v4_listeners: Vec<_> = config.listener.iter().filter_map(|listener| listener.bind.tcp()).collect();
         for ((id, listener), tls) in (0..).map(ListenerId).zip(&config.listener).zip(self.tls) {

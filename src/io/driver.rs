@@ -96,7 +96,7 @@ impl Driver {
         engine: Engine,
         clock: Clock,
         disk: Box<dyn Disk>,
-        targets: Vec<Target>,
+        targets: Vec<Rc<Target>>,
         pause_bytes: usize,
     ) -> Rc<Self> {
         Rc::new(Self {

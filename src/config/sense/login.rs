@@ -2,7 +2,7 @@
 
 use crate::config::Finding;
 use crate::config::document::SourceMap;
-use crate::config::schema::{Auth, Config, Listener, LoginWay};
+use crate::config::schema::{Auth, Config, Listener, LoginWay, ServerTls};
 
 pub(super) fn listener(i: usize, listener: &Listener, config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
     ways(i, listener, &config.auth, found);
@@ -34,7 +34,7 @@ pub(super) fn listener(i: usize, listener: &Listener, config: &Config, map: &Sou
     } else if listener.allow_anonymous
         && is_on_a_network
         && config.acl.is_empty()
-        && tls.is_none_or(|tls| tls.client_ca.is_none())
+        && !tls.is_some_and(ServerTls::requires_client_cert)
     {
         found.push(Finding::warning(
             anonymous,

@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::ListenerId;
 use crate::io::listener::places::Place;
-use crate::io::{Driver, connection};
+use crate::io::{Driver, connection, tls};
 use crate::metrics::{Level, Notice};
 use crate::time::Duration;
 
@@ -35,7 +35,7 @@ impl Handshake {
                 let conn = self.driver.on_accepted(self.id, Some(self.peer), certificate.map(AsRef::as_ref));
                 return connection::spawn(&self.driver, conn, stream, self.place);
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => tls::explain_client(&error),
             Err(_) => format!("no complete handshake within {limit:?}"),
         };
         self.driver.count(|stats| stats.handshakes_failed += 1);

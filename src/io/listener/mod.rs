@@ -7,7 +7,6 @@ mod places;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::sleep;
@@ -17,6 +16,7 @@ use crate::io::connection::Stream;
 use crate::io::listener::bind::SocketFile;
 use crate::io::listener::handshake::Handshake;
 use crate::io::listener::places::{Place, Places, Refusal};
+use crate::io::tls::ServerIdentity;
 use crate::io::{Driver, connection};
 use crate::metrics::{Level, Notice};
 use crate::time::Duration;
@@ -36,7 +36,7 @@ pub struct ListenerOptions {
     /// For the log.
     pub name: String,
     /// TLS, where the listener asks for it.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Rc<ServerIdentity>>,
     /// Connections at one time, those still in their handshake included; more are closed at once.
     pub max_connections: usize,
     /// Of these from one address, or from one IPv6 network of 64 bits; zero: no such limit.
@@ -110,10 +110,10 @@ impl Listener {
         let Some(place) = self.admit(driver, Some(peer)) else { return };
         match &self.options.tls {
             None => self.on_stream(driver, stream, Some(peer), place),
-            Some(config) => {
+            Some(identity) => {
                 let handshake = Handshake { driver: Rc::clone(driver), id: self.options.id, peer, place };
                 let limit = self.options.handshake_timeout;
-                tokio::task::spawn_local(handshake.run(Arc::clone(config), stream, limit));
+                tokio::task::spawn_local(handshake.run(identity.config(), stream, limit));
             }
         }
     }

@@ -35,10 +35,11 @@ impl Target {
             .map_err(|_| format!("no answer to the name {} within {:?}", url.host, self.connect_timeout))?
             .map_err(|error| format!("the name {} cannot be resolved: {error}", url.host))?;
         let stream = self.connect_any(&addresses, deadline).await?;
-        match &endpoint.tls {
+        let connector = self.connector.borrow().clone();
+        match connector.zip(endpoint.server_name.as_ref()) {
             None => Ok(Link::Plain(stream)),
             Some((connector, name)) => {
-                let stream = timeout_at(deadline, handshake(connector, name, stream)).await.map_err(|_| {
+                let stream = timeout_at(deadline, handshake(&connector, name, stream)).await.map_err(|_| {
                     format!("{}:{}: no TLS handshake within {:?}", url.host, url.port, self.connect_timeout)
                 })??;
                 Ok(Link::Tls(Box::new(stream)))

@@ -4,15 +4,16 @@ mod connect;
 mod resolve;
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustls::pki_types::ServerName;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Upstream, UpstreamId, UpstreamUrl};
+use crate::config::{ClientTls, Upstream, UpstreamId, UpstreamUrl};
 use crate::engine::Input;
-use crate::io::tls::{self, TlsError};
+use crate::io::tls::{self, Reload, TlsError};
 use crate::io::upstream::connect::Link;
 use crate::io::upstream::resolve::Resolver;
 use crate::io::{Driver, connection};
@@ -21,6 +22,9 @@ use crate::time::Duration;
 /// An upstream as the dialler sees it.
 pub struct Target {
     endpoints: Vec<Endpoint>,
+    tls: Option<ClientTls>,
+    /// Where an endpoint asks for TLS.
+    connector: RefCell<Option<TlsConnector>>,
     connect_timeout: Duration,
     /// How long sent bytes may stay unacknowledged by the peer's kernel.
     user_timeout: Duration,
@@ -28,7 +32,8 @@ pub struct Target {
 
 struct Endpoint {
     url: UpstreamUrl,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// The name in the peer's certificate, where there is TLS.
+    server_name: Option<ServerName<'static>>,
 }
 
 impl Target {
@@ -44,19 +49,30 @@ impl Target {
         };
         let server_name = upstream.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let endpoint = |url: &UpstreamUrl| {
-            let connector = connector.clone().filter(|_| url.tls);
-            let name = server_name.unwrap_or(&url.host);
-            let tls = match connector {
-                Some(connector) => Some((connector, parse_server_name(name)?)),
-                None => None,
-            };
-            Ok(Endpoint { url: url.clone(), tls })
+            let name = url.tls.then(|| parse_server_name(server_name.unwrap_or(&url.host)));
+            Ok(Endpoint { url: url.clone(), server_name: name.transpose()? })
         };
         Ok(Self {
             endpoints: upstream.url.iter().map(endpoint).collect::<Result<_, TlsError>>()?,
+            tls: upstream.tls.clone(),
+            connector: RefCell::new(connector),
             connect_timeout: upstream.connect_timeout,
             user_timeout: upstream.stuck_timeout,
         })
+    }
+}
+
+impl Reload for Target {
+    fn files(&self) -> Vec<&Path> {
+        let files = self.tls.as_ref().map(|tls| [&tls.ca, &tls.cert, &tls.key]);
+        files.into_iter().flatten().flatten().map(PathBuf::as_path).collect()
+    }
+
+    fn reload(&self) -> Result<(), Box<dyn std::error::Error>> {
+        if self.connector.borrow().is_some() {
+            self.connector.replace(Some(TlsConnector::from(tls::client_config(self.tls.as_ref())?)));
+        }
+        Ok(())
     }
 }
 
@@ -73,9 +89,9 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(targets: Vec<Target>) -> Self {
+    pub(super) fn new(targets: Vec<Rc<Target>>) -> Self {
         let attempts = RefCell::new(targets.iter().map(|_| None).collect());
-        Self { targets: targets.into_iter().map(Rc::new).collect(), resolver: Resolver::default(), attempts }
+        Self { targets, resolver: Resolver::default(), attempts }
     }
 
     /// Begins an attempt; an unfinished one to the same upstream is given up.
