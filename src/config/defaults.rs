@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Auth, Bind, Broker, Config, Direction, Durability, Gateway, Jwt, Listener, Log, LogFormat, LogLevel, Rule,
-    RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    Auth, Bind, Broker, Config, Direction, Durability, Gateway, Jwt, Listener, Log, LogFormat, LogLevel, Protocol,
+    Rule, RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -129,6 +129,8 @@ impl Default for Listener {
             name: "local".to_owned(),
             bind: Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))),
             mode: 0o660,
+            protocol: Protocol::Mqtt,
+            websocket_path: String::new(),
             tls: None,
             login: Vec::new(),
             allow_anonymous: true,

@@ -191,6 +191,9 @@ pub struct Listener {
     pub bind: Bind,
     /// Permissions of a Unix socket.
     pub mode: u32,
+    pub protocol: Protocol,
+    /// The path that WebSocket clients have to ask for; empty: any.
+    pub websocket_path: String,
     pub tls: Option<ServerTls>,
     /// How clients may log in here.
     pub login: Vec<LoginWay>,
@@ -202,6 +205,13 @@ pub struct Listener {
     pub max_packet_bytes: Option<u32>,
     /// When it is not that of `[broker]`.
     pub connect_timeout: Option<Duration>,
+}
+
+/// What clients of a listener speak first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Mqtt,
+    Websocket,
 }
 
 /// Where a listener listens.

@@ -8,12 +8,13 @@ use crate::config::AclFilter;
 use crate::config::reader::Section;
 use crate::config::schema::{
     AclRule, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing, Gateway,
-    Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Rule, RuleQos, RuleRetain, ServerTls, Sn,
-    Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
+    Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos, RuleRetain,
+    ServerTls, Sn, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
 use crate::config::value::{
     Parsed, Wrong, address, bind, boolean, bytes, choice, duration, integer, name, path, permissions, string,
+    url_path,
 };
 use crate::mqtt::{QoS, topic};
 use crate::time::Duration;
@@ -192,6 +193,7 @@ fn only_listener(connections: usize, auth: &Auth) -> Listener {
 fn listener(s: &mut Section<'_>, connections: usize, auth: &Auth) -> Listener {
     const WAYS: &[(&str, LoginWay)] =
         &[("password", LoginWay::Password), ("token", LoginWay::Token), ("certificate", LoginWay::Certificate)];
+    const PROTOCOLS: &[(&str, Protocol)] = &[("mqtt", Protocol::Mqtt), ("websocket", Protocol::Websocket)];
     let default = Listener::default();
     let name = s.require("name", "\"local\"", name);
     let bind = s.require("bind", "\"127.0.0.1:1883\"", bind).unwrap_or(default.bind);
@@ -203,6 +205,8 @@ fn listener(s: &mut Section<'_>, connections: usize, auth: &Auth) -> Listener {
     Listener {
         name: name.unwrap_or_default(),
         mode: s.get("mode", default.mode, permissions),
+        protocol: s.get("protocol", default.protocol, choice(PROTOCOLS)),
+        websocket_path: s.get("websocket_path", default.websocket_path, url_path),
         tls,
         allow_anonymous: s.get("allow_anonymous", is_open, boolean),
         login,

@@ -42,11 +42,12 @@ fn shipped_file_is_the_default_and_so_is_an_empty_one() {
 fn shipped_examples_are_good_and_show_the_defaults() {
     let text = with_examples();
     let config = Config::parse(&text).unwrap_or_else(|e| panic!("{e}"));
-    let [local, lan, socket] = &config.listener[..] else { panic!("{:?}", config.listener) };
+    let [local, lan, browser, socket] = &config.listener[..] else { panic!("{:?}", config.listener) };
     let broker = Broker::default();
     let of_the_broker = (Some(broker.max_packet_bytes), Some(broker.connect_timeout));
     assert_eq!((local.max_packet_bytes, local.connect_timeout), of_the_broker);
     assert_eq!(Listener { max_packet_bytes: None, connect_timeout: None, ..local.clone() }, Listener::default());
+    assert_eq!((browser.protocol, browser.websocket_path.as_str()), (Protocol::Websocket, ""));
     assert_eq!((socket.bind.tcp(), socket.mode), (None, Listener::default().mode));
     let tls = lan.tls.as_ref().unwrap();
     let default = ServerTls::default();
@@ -246,6 +247,13 @@ fn mistakes_of_a_listener_are_told_too() {
             (6, 6),
             "use another path",
         ),
+        ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nprotocol = \"ws\"\n", (4, 12), "\"mqtt\", \"websocket\""),
+        (
+            "[[listener]]\nname = \"a\"\nbind = \"/s\"\nprotocol = \"websocket\"\nwebsocket_path = \"mqtt\"\n",
+            (5, 18),
+            "\"/mqtt\"",
+        ),
+        ("[[listener]]\nname = \"a\"\nbind = \"/s\"\nwebsocket_path = \"/m\"\n", (4, 18), "has no effect"),
         (&listener_tls("crl = \"r.pem\""), (4, 38), "add `client_ca`"),
         (&listener_tls("client_cert = \"optional\""), (4, 46), "add `client_ca`"),
         (&listener_tls("min_version = \"1.1\""), (4, 46), "\"1.2\", \"1.3\""),

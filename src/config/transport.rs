@@ -2,7 +2,7 @@
 
 use crate::config::Finding;
 use crate::config::document::SourceMap;
-use crate::config::schema::{Bind, Listener};
+use crate::config::schema::{Bind, Listener, Protocol};
 
 /// Checks listener number `i`. `map` tells what the file says and what is a default.
 pub(super) fn check(i: usize, listener: &Listener, map: &SourceMap, found: &mut Vec<Finding>) {
@@ -24,6 +24,9 @@ pub(super) fn check(i: usize, listener: &Listener, map: &SourceMap, found: &mut 
                 ));
             }
         }
+    }
+    if listener.protocol != Protocol::Websocket {
+        found.extend(unused("websocket_path", "this listener has no `protocol = \"websocket\"`"));
     }
     if listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_none()) {
         for key in ["client_cert", "crl"] {

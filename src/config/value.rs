@@ -62,6 +62,19 @@ pub(super) fn path(value: &DeValue<'_>) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
+/// The path of a URL, or nothing.
+pub(super) fn url_path(value: &DeValue<'_>) -> Parsed<String> {
+    let text = string(value)?;
+    let legal = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+    if text.is_empty() || (text.starts_with('/') && legal) {
+        return Ok(text);
+    }
+    Err(Wrong::new(
+        format!("{text:?} is not the path of a URL"),
+        "write one such as \"/mqtt\", without `?` and `#`",
+    ))
+}
+
 /// A name that goes into topics, metrics and logs.
 pub(super) fn name(value: &DeValue<'_>) -> Parsed<String> {
     let text = string(value)?;

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
-use crate::config::{Config, LinkId, ListenerId};
+use crate::config::{self, Config, LinkId, ListenerId, Protocol};
 use crate::daemon::credentials::LoginFiles;
 use crate::daemon::reload::Watched;
 use crate::daemon::start::Transports;
@@ -179,14 +179,24 @@ async fn watch(service: &Service) -> std::convert::Infallible {
 fn announce(config: &Config, ready: &Ready) {
     let listeners = ready.listeners.iter().map(|(id, at)| {
         let listener = &config.listener[usize::from(id.0)];
-        let scheme = if listener.tls.is_some() { "mqtts" } else { "mqtt" };
-        format!("{}={scheme}://{at}", listener.name)
+        format!("{}={}://{at}", listener.name, scheme(listener))
     });
     let sockets = config.listener.iter().filter(|listener| listener.bind.tcp().is_none());
-    let sockets = sockets.map(|listener| format!("{}=mqtt+unix://{}", listener.name, listener.bind));
+    let sockets =
+        sockets.map(|listener| format!("{}={}+unix://{}", listener.name, scheme(listener), listener.bind));
     let links = ready.links.iter().map(|(id, at)| format!("{}=udp://{at}", config.link[usize::from(id.0)].name));
     let at = listeners.chain(sockets).chain(links).collect::<Vec<_>>().join(" ");
     tracing::info!(gateway = config.gateway.name, at, "ready");
+}
+
+/// What clients of a listener speak, as in a URL.
+fn scheme(listener: &config::Listener) -> &'static str {
+    match (listener.protocol, &listener.tls) {
+        (Protocol::Mqtt, None) => "mqtt",
+        (Protocol::Mqtt, Some(_)) => "mqtts",
+        (Protocol::Websocket, None) => "ws",
+        (Protocol::Websocket, Some(_)) => "wss",
+    }
 }
 
 /// A daemon on a thread of its own. Dropping it stops it.

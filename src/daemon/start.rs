@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use tokio::task::{AbortHandle, spawn_local};
 
-use crate::config::{Bind, Config, LinkId, LinkKind, ListenerId, Upstream};
+use crate::config::{Bind, Config, LinkId, LinkKind, ListenerId, Protocol, Upstream};
 use crate::daemon::reload::Watched;
 use crate::daemon::{DaemonError, Ready};
 use crate::io::tls::{Reload, ServerIdentity};
@@ -77,10 +77,12 @@ impl Transports {
         let mut sockets = Sockets { ready: Ready::default(), listeners: Vec::new(), udp: Vec::new() };
         let v4_listeners: Vec<_> = config.listener.iter().filter_map(|listener| listener.bind.tcp()).collect();
         for ((id, listener), tls) in (0..).map(ListenerId).zip(&config.listener).zip(self.tls) {
+            let websocket = listener.protocol == Protocol::Websocket;
             let options = ListenerOptions {
                 id,
                 name: listener.name.clone(),
                 tls,
+                websocket: websocket.then(|| listener.websocket_path.as_str().into()),
                 max_connections: listener.max_connections,
                 max_connections_per_address: listener.max_connections_per_address,
                 handshake_timeout: listener.connect_timeout.unwrap_or(config.broker.connect_timeout),

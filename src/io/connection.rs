@@ -27,7 +27,7 @@ const SLICES_PER_WRITE: usize = 32;
 /// How long a closed connection may take to accept its last bytes and to close from its side.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A byte stream: TCP, or TLS over it.
+/// A byte stream: a socket, TLS over it, a WebSocket over either.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Stream for S {}
 
@@ -95,9 +95,11 @@ impl<S: Stream, H> Connection<S, H> {
             Turn::Wait => Poll::Pending,
             Turn::Close => Poll::Ready(core.release(self.conn).map(|rest| Box::new(Closing::new(*rest)))),
             Turn::Gone(error) => {
+                // A stream that failed may have a last word about it: TLS its alert, a WebSocket its close code.
+                let farewell = error.is_some().then(|| Box::new(Closing::new(Outbox::default())));
                 core.input(now, Input::Closed { conn: self.conn, error });
                 core.release(self.conn);
-                Poll::Ready(None)
+                Poll::Ready(farewell)
             }
         };
         driver.end_turn(core);

@@ -13,6 +13,7 @@ use crate::io::deadline::{self, Alarm};
 use crate::io::disk::Disk;
 use crate::io::notices::Notices;
 use crate::io::serial::SerialPort;
+use crate::io::turnstile::Turnstile;
 use crate::io::udp::UdpPort;
 use crate::io::upstream::{Dialer, Target};
 use crate::io::verifier::Verifier;
@@ -33,7 +34,7 @@ pub struct Stats {
     pub refused: u64,
     /// Connections closed at once because their address had its share already.
     pub refused_by_address: u64,
-    /// TLS handshakes that failed or took too long.
+    /// TLS and WebSocket handshakes that failed or took too long.
     pub handshakes_failed: u64,
     /// Outgoing datagrams dropped because the socket and its queue were full, or refused by the system.
     pub datagrams_dropped: u64,
@@ -48,6 +49,7 @@ pub struct Driver {
     pub(super) buffer: RefCell<Box<[u8]>>,
     core: RefCell<Core>,
     dialer: Dialer,
+    pub(super) handshakes: Turnstile,
     /// Connection tasks alive.
     connections: Cell<usize>,
     changed: Notify,
@@ -117,6 +119,7 @@ impl Driver {
                 shutdown_done: false,
             }),
             dialer: Dialer::new(targets),
+            handshakes: Turnstile::default(),
             connections: Cell::new(0),
             changed: Notify::new(),
         })

@@ -14,9 +14,11 @@ mod listener;
 mod notices;
 mod serial;
 pub mod tls;
+mod turnstile;
 mod udp;
 mod upstream;
 mod verifier;
+mod websocket;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};

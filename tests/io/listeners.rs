@@ -13,7 +13,7 @@ use crate::client::{Client, encode, hello, publish};
 use crate::log;
 use crate::setup::{PATIENCE, Setup, tcp};
 
-fn unix(path: &Path) -> UnixStream {
+pub fn unix(path: &Path) -> UnixStream {
     let stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -16,3 +16,4 @@ mod stop;
 mod streams;
 mod tls;
 mod upstream;
+mod websocket;

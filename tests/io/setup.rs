@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use moteway::config::{self, Bind, Config, LinkKind, UpstreamUrl};
+use moteway::config::{self, Bind, Config, LinkKind, Protocol, UpstreamUrl};
 use moteway::daemon::{self, Running};
 use socket2::{Domain, Socket, Type};
 
@@ -39,6 +39,12 @@ impl Setup {
     pub fn with_listener(mut self, tls: Option<config::ServerTls>) -> Self {
         let name = format!("listener-{}", self.config.listener.len());
         self.config.listener.push(config::Listener { name, bind: any_port().into(), tls, ..Default::default() });
+        self
+    }
+
+    pub fn with_websocket(mut self, tls: Option<config::ServerTls>) -> Self {
+        self = self.with_listener(tls);
+        self.config.listener.last_mut().unwrap().protocol = Protocol::Websocket;
         self
     }
 

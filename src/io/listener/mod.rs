@@ -1,4 +1,4 @@
-//! Listeners: TCP and Unix sockets, with or without TLS.
+//! Listeners: TCP and Unix sockets, with or without TLS and WebSocket.
 
 mod bind;
 mod handshake;
@@ -37,6 +37,8 @@ pub struct ListenerOptions {
     pub name: String,
     /// TLS, where the listener asks for it.
     pub tls: Option<Rc<ServerIdentity>>,
+    /// The path at which WebSocket clients are served, empty for any; none: clients speak MQTT at once.
+    pub websocket: Option<Rc<str>>,
     /// Connections at one time, those still in their handshake included; more are closed at once.
     pub max_connections: usize,
     /// Of these from one address, or from one IPv6 network of 64 bits; zero: no such limit.
@@ -108,14 +110,7 @@ impl Listener {
         // An IPv4 client of a dual-stack socket is known by its IPv4 address.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let Some(place) = self.admit(driver, Some(peer)) else { return };
-        match &self.options.tls {
-            None => self.on_stream(driver, stream, Some(peer), place),
-            Some(identity) => {
-                let handshake = Handshake { driver: Rc::clone(driver), id: self.options.id, peer, place };
-                let limit = self.options.handshake_timeout;
-                tokio::task::spawn_local(handshake.run(identity.config(), stream, limit));
-            }
-        }
+        self.on_stream(driver, stream, Some(peer), place);
     }
 
     fn on_unix(&self, driver: &Rc<Driver>, stream: UnixStream) {
@@ -125,8 +120,20 @@ impl Listener {
     }
 
     fn on_stream<S: Stream>(&self, driver: &Rc<Driver>, stream: S, peer: Option<SocketAddr>, place: Place) {
-        let conn = driver.on_accepted(self.options.id, peer, None);
-        connection::spawn(driver, conn, stream, place);
+        let options = &self.options;
+        if options.tls.is_none() && options.websocket.is_none() {
+            let conn = driver.on_accepted(options.id, peer, None);
+            return connection::spawn(driver, conn, stream, place);
+        }
+        let handshake = Handshake {
+            driver: Rc::clone(driver),
+            id: options.id,
+            peer,
+            place,
+            tls: options.tls.as_ref().map(|identity| identity.config()),
+            websocket: options.websocket.clone(),
+        };
+        tokio::task::spawn_local(handshake.run(stream, options.handshake_timeout));
     }
 
     /// A place for a connection, if there is one.
