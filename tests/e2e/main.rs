@@ -9,6 +9,7 @@ mod endurance;
 mod flood;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod login;
 mod mqttjs;
 mod paho;

@@ -1,4 +1,5 @@
-// MQTT.js against the gateway: node mqttjs_client.cjs PORT, with the library on NODE_PATH.
+// MQTT.js against the gateway: node mqttjs_client.cjs PORT PROTOCOL [CA], with the library on NODE_PATH. PROTOCOL is
+// mqtt, ws or wss.
 //
 // Says "restart VERSION" when the gateway is to be killed and started again, and goes on when it reads a line. Ends
 // with 0 if all was as it should be.
@@ -7,10 +8,12 @@
 
 const assert = require('node:assert/strict')
 const { once } = require('node:events')
+const fs = require('node:fs')
 const readline = require('node:readline')
 const mqtt = require('mqtt')
 
-const port = Number(process.argv[2])
+const [port, protocol, caFile] = [Number(process.argv[2]), ...process.argv.slice(3)]
+const ca = caFile && fs.readFileSync(caFile)
 const BOUND = 30_000
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 
@@ -22,9 +25,11 @@ class Peer {
         peer.inbox = []
         peer.arrived = () => {}
         peer.client = mqtt.connect({
-            host: '127.0.0.1',
+            host: 'localhost',
             port,
-            protocol: 'mqtt',
+            protocol,
+            ca,
+            family: 4,
             clientId: `${name}-${version}`,
             protocolVersion: peer.isFive ? 5 : 4,
             clean: !keep,

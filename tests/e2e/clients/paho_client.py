@@ -1,4 +1,4 @@
-"""Eclipse Paho against the gateway: paho_client.py PORT.
+"""Eclipse Paho against the gateway: paho_client.py PORT PROTOCOL [CA]. PROTOCOL is mqtt, ws or wss.
 
 Says "restart VERSION" when the gateway is to be killed and started again, and goes on when it reads a line. Ends
 with 0 if all was as it should be.
@@ -12,7 +12,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-PORT = int(sys.argv[1])
+PORT, PROTOCOL, CA = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+TRANSPORT = "tcp" if PROTOCOL == "mqtt" else "websockets"
 BOUND = 30
 
 
@@ -25,7 +26,11 @@ class Peer:
         self.connected, self.subscribed, self.messages = queue.Queue(), queue.Queue(), queue.Queue()
         protocol = paho.MQTTv5 if self.is_5 else paho.MQTTv311
         clean = {} if self.is_5 else {"clean_session": not keep}
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, f"{name}-{version}", protocol=protocol, **clean)
+        version_2 = paho.CallbackAPIVersion.VERSION2
+        client_id = f"{name}-{version}"
+        self.client = paho.Client(version_2, client_id, protocol=protocol, transport=TRANSPORT, **clean)
+        if CA:
+            self.client.tls_set(*CA)
         self.client.on_connect = lambda _, __, flags, reason, ___: self.connected.put((flags, reason))
         self.client.on_subscribe = lambda _, __, ___, reasons, ____: self.subscribed.put(reasons)
         self.client.on_message = lambda _, __, message: self.messages.put(message)
@@ -36,7 +41,7 @@ class Peer:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 3600 if keep else 0
             options = {"clean_start": not keep, "properties": properties}
-        self.client.connect("127.0.0.1", PORT, keepalive=60, **options)
+        self.client.connect("localhost" if CA else "127.0.0.1", PORT, keepalive=60, **options)
         self.client.loop_start()
         flags, reason = self.connected.get(timeout=BOUND)
         assert not reason.is_failure, reason

@@ -52,6 +52,11 @@ impl Certs {
         (self.dir.path().join("client.pem"), self.dir.path().join("client.key"))
     }
 
+    /// The `tls` key of a listener with the server certificate.
+    pub(crate) fn listener_tls(&self) -> String {
+        format!("tls = {{ cert = {:?}, key = {:?} }}\n", self.server_cert(), self.server_key())
+    }
+
     /// The `tls` key of an upstream that shows the client certificate.
     pub(crate) fn upstream_tls(&self) -> String {
         let path = |name| self.dir.path().join(name);

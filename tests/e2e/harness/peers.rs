@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::certs::Certs;
+use crate::harness::free_port;
 use crate::harness::gateway::Gateway;
 use crate::harness::process::Process;
 
@@ -42,13 +44,23 @@ fn check(probe: &mut Command, what: &str) {
     assert!(found, "{what} is not installed here: tests/run installs it");
 }
 
-/// Runs a script of `tests/e2e/clients/` to its good end, and restarts the gateway the hard way when it asks.
+/// Runs a script of `tests/e2e/clients/` over `protocol` (mqtt, ws, wss) to its good end, and restarts the gateway the
+/// hard way when it asks. The gateway has a listener for each.
 #[track_caller]
-pub(crate) fn run(script: &str, restarts: &[&str]) {
+pub(crate) fn run(script: &str, protocol: &str, restarts: &[&str]) {
     let mut command = if script.ends_with(".py") { python() } else { node() };
-    let mut gateway = Gateway::start("");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients").join(script);
-    let mut process = Process::start(script, command.arg(path).arg(gateway.port().to_string()));
+    let (certs, [ws, wss]) = (Certs::new(), [free_port(), free_port()]);
+    let mut gateway = Gateway::start(&format!(
+        "[[listener]]\nname = \"ws\"\nbind = \"127.0.0.1:{ws}\"\nprotocol = \"websocket\"\n\
+         [[listener]]\nname = \"wss\"\nbind = \"127.0.0.1:{wss}\"\nprotocol = \"websocket\"\n{}",
+        certs.listener_tls()
+    ));
+    match protocol {
+        "ws" => arguments(&mut command, script, ws, protocol),
+        "wss" => arguments(&mut command, script, wss, protocol).arg(certs.ca()),
+        _ => arguments(&mut command, script, gateway.port(), protocol),
+    };
+    let mut process = Process::start(script, &mut command);
     for version in restarts {
         process.says(&format!("restart {version}"));
         gateway.kill_and_restart();
@@ -66,4 +78,9 @@ pub(crate) fn run_at(gateway: &Gateway, script: &str, args: &[&str]) {
     let mut process = Process::start(script, command.arg(path).arg(gateway.port().to_string()).args(args));
     let status = process.wait();
     assert!(status.success(), "{script} ended with {status}:\n{}", process.text());
+}
+
+fn arguments<'c>(command: &'c mut Command, script: &str, port: u16, protocol: &str) -> &'c mut Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients").join(script);
+    command.arg(path).arg(port.to_string()).arg(protocol)
 }
