@@ -326,7 +326,12 @@ impl Broker {
             self.routes.forget_all();
         }
         if let Some(dest) = ended.line {
-            queues.remove(now, dest);
+            if queues.may_hold_shared(dest) {
+                queues.leave(now, dest);
+            } else {
+                self.stats.ended_with_session += queues.depth(dest).messages;
+                queues.remove(now, dest);
+            }
         }
         if ended.is_stored {
             queues.delete_record(now, RecordKind::Session, ended.client_id.as_bytes(), None);

@@ -134,6 +134,10 @@ pub struct Stats {
     pub bytes_sent: u64,
     /// How often each limit was reached.
     pub limits: LimitHits,
+    /// Messages of shared subscriptions that went to another member when their session ended.
+    pub handed_on: u64,
+    /// Messages that waited for a session when it ended.
+    pub ended_with_session: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -290,6 +290,12 @@ impl Broker {
         !properties.is_empty() && properties.iter().nth(self.limits.max_user_properties).is_some()
     }
 
+    /// Everyone that a topic leads to.
+    pub(crate) fn route(&mut self, name: &str) -> Rc<Route> {
+        let known = self.routes.known(name);
+        known.unwrap_or_else(|| self.find_route(name))
+    }
+
     /// Who gets messages of this topic: not the rules that exclude it, nor the sessions that may not read it.
     fn find_route(&mut self, name: &str) -> Rc<Route> {
         let (rules, sessions, acl) = (&self.rules, &self.sessions, self.acl.as_deref());
@@ -374,7 +380,8 @@ impl Broker {
             _ => {
                 let now = handout.now;
                 let Some(dest) = self.line(queues, now, session) else { return };
-                let delivery = Delivery { qos, retain, pkid: 0, subscription_ids: leg.ids.clone() };
+                let subscription_ids = leg.ids.clone();
+                let delivery = Delivery { qos, retain, pkid: 0, share: leg.share, subscription_ids };
                 queues.push(now, admission, dest, delivery, handout.message());
             }
         }

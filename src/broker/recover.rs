@@ -23,6 +23,7 @@ impl Broker {
                 self.retained.set(&Arc::new(message));
             }
         }
+        let mut unreadable = Vec::new();
         for (kind, key, value) in &recovered.records {
             if *kind != RecordKind::Session {
                 continue;
@@ -31,6 +32,7 @@ impl Broker {
             match serde_json::from_slice::<Record>(value) {
                 Ok(record) => self.restore(now, queues, &client_id, record),
                 Err(error) => {
+                    unreadable.push(line_name(&client_id));
                     let detail = format!("its record cannot be read ({error}); it starts anew");
                     let notice = Notice::new(Level::Error, "session not restored", client_id, detail);
                     self.outputs.push_back(Output::Notice(notice));
@@ -38,6 +40,12 @@ impl Broker {
             }
         }
         self.routes.forget_all();
+        // A session without a record ended, or was not to outlast its connection.
+        for (name, dest) in queues.left_behind() {
+            if !unreadable.contains(&name) {
+                queues.leave(now, dest);
+            }
+        }
     }
 
     fn restore(&mut self, now: Now, queues: &mut Queues, client_id: &str, record: Record) {
@@ -80,7 +88,10 @@ impl Broker {
             }
         }
         if queues.is_known(&line_name(client_id)) {
-            self.line(queues, now, slot);
+            let window = self.limits.max_inflight_messages;
+            if let Some(dest) = self.line(queues, now, slot) {
+                queues.suspect(dest, window, away_since);
+            }
         }
         self.watch_session(slot);
         if was_connected {

@@ -23,11 +23,15 @@ pub(crate) struct Leg {
     pub options: Options,
     /// The subscription identifiers of all of them.
     pub ids: Box<[u32]>,
+    /// The shared subscription that it is a part of, or 0.
+    pub share: u32,
 }
 
 /// A shared subscription's members for this topic.
 #[derive(Debug)]
 pub(crate) struct Share {
+    /// The number under which its messages are stored.
+    pub id: u32,
     pub members: Box<[Leg]>,
     /// Whose turn it is: the subscription's, not the topic's, so that many topics are shared out evenly too.
     pub turn: Rc<Cell<usize>>,
@@ -116,16 +120,16 @@ fn compile(found: &Found<'_>, leaves_out: impl Fn(Target) -> bool) -> Route {
             .members
             .iter()
             .filter(|(target, _)| !is_out(**target))
-            .map(|(target, options)| leg(*target, *options))
+            .map(|(target, options)| leg(*target, *options, group.id))
             .collect();
         if !members.is_empty() {
-            shares.push(Share { members, turn: Rc::clone(&group.turn) });
+            shares.push(Share { members, turn: Rc::clone(&group.turn), id: group.id });
         }
     }
     Route {
         legs: legs
             .into_iter()
-            .map(|(target, (options, ids))| Leg { target, options, ids: ids.into_boxed_slice() })
+            .map(|(target, (options, ids))| Leg { target, options, ids: ids.into_boxed_slice(), share: 0 })
             .collect(),
         shares: shares.into_boxed_slice(),
         number: 0,
@@ -133,9 +137,9 @@ fn compile(found: &Found<'_>, leaves_out: impl Fn(Target) -> bool) -> Route {
     }
 }
 
-fn leg(target: Target, options: Options) -> Leg {
+fn leg(target: Target, options: Options, share: u32) -> Leg {
     let ids = if options.id == 0 { Box::default() } else { Box::from([options.id]) };
-    Leg { target, options, ids }
+    Leg { target, options, ids, share }
 }
 
 #[cfg(test)]

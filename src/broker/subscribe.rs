@@ -161,7 +161,7 @@ impl Broker {
             return;
         }
         let mut admission = queues.begin(None);
-        let delivery = Delivery { qos, retain: true, pkid: 0, subscription_ids };
+        let delivery = Delivery { qos, retain: true, subscription_ids, ..Delivery::default() };
         queues.push(now, &mut admission, dest, delivery, message);
         queues.finish(admission);
     }

@@ -38,6 +38,8 @@ pub(crate) struct Group {
     pub members: Here,
     /// Whose turn it is, over all topics that match.
     pub turn: Rc<Cell<usize>>,
+    /// The number under which its messages are stored.
+    pub id: u32,
 }
 
 impl Node {
@@ -119,6 +121,9 @@ impl Tree {
             node = child;
         }
         let is_new = node.slot(group, below).insert(target, options).is_none();
+        if let Some(name) = group {
+            node.group(name, below).id = share_id(name, filter);
+        }
         self.count += usize::from(is_new);
         self.shared += usize::from(is_new && group.is_some());
         is_new
@@ -205,6 +210,13 @@ impl Tree {
         }
         found
     }
+}
+
+/// A number for a shared subscription that is the same in every run: FNV-1a, never 0. Two that share a number and a
+/// topic would hand messages to each other's members, nothing worse.
+fn share_id(group: &str, filter: &str) -> u32 {
+    let bytes = group.bytes().chain([b'/']).chain(filter.bytes());
+    bytes.fold(0x811C_9DC5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)).max(1)
 }
 
 /// A branch may be as deep as a topic: it is dropped level by level, not by recursion that could overflow the stack.

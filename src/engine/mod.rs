@@ -215,6 +215,7 @@ impl Engine {
                     }
                     Owner::Session(session) => self.broker.pump(now, &mut self.queues, session),
                     Owner::Upstream(_) => self.tell_bridge(now, bridge::Input::Ready { dest }),
+                    Owner::Leaver => self.broker.hand_on(now, &mut self.queues, dest),
                     Owner::Nobody => {}
                 }
             }

@@ -9,7 +9,8 @@ use crate::queue::{Depth, LineStats};
 /// A queue that outlives the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineStatus {
-    /// `rule:{upstream}/{rule}`, `session:{client id}` or `upstream:{name}`.
+    /// `rule:{upstream}/{rule}`, `session:{client id}`, `upstream:{name}`, or `leaver:{number}`
+    /// for a session that ended and whose share of messages is being handed on.
     pub name: String,
     /// How full it is.
     pub depth: Depth,

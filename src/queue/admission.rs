@@ -17,9 +17,9 @@ const BURST: Duration = Duration::from_secs(60);
 /// [`Queues::finish`].
 #[derive(Debug)]
 pub struct Admission {
-    seq: Seq,
-    token: Option<Token>,
-    ticket: Option<Ticket>,
+    pub(super) seq: Seq,
+    pub(super) token: Option<Token>,
+    pub(super) ticket: Option<Ticket>,
 }
 
 impl Queues {
@@ -77,6 +77,7 @@ impl Queues {
             delivery.pkid = line.next_pkid();
         }
         line.stats.accepted += 1;
+        line.has_shared |= delivery.share != 0;
         line.count += 1;
         line.bytes += cost as u64;
         let seq = admission.seq;

@@ -29,6 +29,8 @@ pub struct Delivery {
     pub retain: bool,
     /// Packet identifier, fixed when the row is appended, for QoS 2 only; otherwise 0.
     pub pkid: u16,
+    /// The shared subscription that it came by, by the broker's number for it; 0 for none.
+    pub share: u32,
     /// MQTT 5.0 subscription identifiers that matched.
     pub subscription_ids: Box<[u32]>,
 }

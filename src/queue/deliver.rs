@@ -22,6 +22,8 @@ pub struct Peeked {
     pub sent_before: bool,
     /// What is sent.
     pub message: Arc<Message>,
+    /// The shared subscription that it came by; 0 for none.
+    pub share: u32,
     /// MQTT 5.0 subscription identifiers that matched.
     pub subscription_ids: Box<[u32]>,
 }
@@ -29,8 +31,9 @@ pub struct Peeked {
 impl Queues {
     /// The receiver came: from now on the line says when it has something.
     pub fn activate(&mut self, dest: DestId) {
-        if let Some(line) = self.line_mut(dest) {
-            line.active = true;
+        let batch = self.journal.id();
+        if let Some(line) = self.line_mut(dest).filter(|line| !line.active) {
+            (line.active, line.active_since) = (true, batch);
         }
         self.refill(dest);
         self.mark_ready(dest);
@@ -62,6 +65,7 @@ impl Queues {
             line.window_bytes -= last.message.cost();
             self.memory -= last.message.cost();
             line.beyond += 1;
+            line.remember_sent(&last);
             if let Stored::At(place) = last.stored {
                 line.beyond_batch = line.beyond_batch.max(place.batch);
             }
@@ -90,6 +94,13 @@ impl Queues {
             {
                 return None;
             }
+            if entry.delivery.qos == QoS::ExactlyOnce
+                && line.tells_who_came()
+                && !self.journal.is_committed(line.active_since)
+            {
+                self.park(dest);
+                return None;
+            }
             return Some(Peeked {
                 seq: entry.seq,
                 qos: entry.delivery.qos,
@@ -97,6 +108,7 @@ impl Queues {
                 pkid: entry.delivery.pkid,
                 sent_before: entry.sent_before,
                 message: Arc::clone(&entry.message),
+                share: entry.delivery.share,
                 subscription_ids: entry.delivery.subscription_ids.clone(),
             });
         }

@@ -175,6 +175,12 @@ impl Journal {
         true
     }
 
+    /// The ticket of a change that is still in hand.
+    pub(crate) fn ticket_of(&self, place: Place) -> Option<Ticket> {
+        let slots = (place.batch == self.id).then_some(&self.slots)?;
+        slots.get(place.index)?.as_ref()?.ticket
+    }
+
     /// Moves a waiting `DeleteUpTo` forward instead of adding another.
     pub(crate) fn extend_delete(&mut self, place: Place, dest: DestId, to: crate::queue::Seq) -> bool {
         if place.batch != self.id {

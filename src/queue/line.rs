@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::config::WhenFull;
 use crate::mqtt::{Message, QoS};
 use crate::queue::journal::Place;
-use crate::queue::{Delivery, Seq};
+use crate::queue::{Delivery, Row, Seq};
 use crate::time::{Instant, Wall};
 
 /// Whose queue it is.
@@ -24,6 +24,8 @@ pub enum Owner {
     Session(u32),
     /// A rule of an upstream.
     Upstream(crate::config::UpstreamId),
+    /// A session that is no more: what it had of shared subscriptions goes to other members.
+    Leaver,
     /// Nobody in the present configuration: kept until its rule comes back or it is purged.
     Nobody,
 }
@@ -118,6 +120,8 @@ pub(crate) struct Line {
     pub owner: Owner,
     pub durable: bool,
     pub active: bool,
+    /// The batch that was in hand when its receiver came.
+    pub active_since: u64,
     pub limits: Limits,
     pub window: VecDeque<Entry>,
     pub window_bytes: usize,
@@ -145,6 +149,12 @@ pub(crate) struct Line {
     pub pkid: u16,
     pub pkids: PkidRange,
     pub is_ready: bool,
+    /// It may hold messages of shared subscriptions.
+    pub has_shared: bool,
+    /// So many messages of QoS 1, and of QoS 2, at the head of what the store gives back were sent or may have been
+    /// sent by the process before, if they arrived no later than `unsure_before`.
+    pub unsure: [u16; 2],
+    pub unsure_before: Wall,
     pub oldest_at: Option<Wall>,
     /// When the log was last told that something was dropped here.
     pub noticed_at: Option<Instant>,
@@ -157,6 +167,7 @@ impl Line {
             owner,
             durable,
             active: false,
+            active_since: 0,
             limits,
             window: VecDeque::new(),
             window_bytes: 0,
@@ -174,6 +185,9 @@ impl Line {
             pkid: 0,
             pkids: PkidRange::ALL,
             is_ready: false,
+            has_shared: false,
+            unsure: [0; 2],
+            unsure_before: Wall::default(),
             oldest_at: None,
             noticed_at: None,
             stats: LineStats::default(),
@@ -214,6 +228,31 @@ impl Line {
                 return self.pkid;
             }
         }
+    }
+
+    /// Whether QoS 2 waits until it is durable that the receiver came. A session that may have been sent a message is
+    /// then known by its record after a crash, and the message goes to nobody else [MQTT-4.8.2-5].
+    pub(crate) fn tells_who_came(&self) -> bool {
+        self.durable && self.has_shared && matches!(self.owner, Owner::Session(_))
+    }
+
+    /// The entry leaves the window and will be read again.
+    pub(crate) fn remember_sent(&mut self, entry: &Entry) {
+        if entry.sent_before {
+            let count = &mut self.unsure[usize::from(entry.delivery.qos == QoS::ExactlyOnce)];
+            *count = count.saturating_add(1);
+            self.unsure_before = self.unsure_before.max(entry.message.received_at);
+        }
+    }
+
+    /// Whether a row that the store gives back was sent, or may have been sent by the process before.
+    pub(crate) fn is_unsure(&mut self, row: &Row) -> bool {
+        let left = &mut self.unsure[usize::from(row.delivery.qos == QoS::ExactlyOnce)];
+        if *left == 0 || row.message.received_at > self.unsure_before {
+            return false;
+        }
+        *left -= 1;
+        true
     }
 
     /// When the oldest message arrived, as far as that is in memory.

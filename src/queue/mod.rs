@@ -8,6 +8,7 @@
 mod admission;
 mod contract;
 mod deliver;
+mod hand_on;
 mod journal;
 mod line;
 mod refill;
@@ -86,6 +87,8 @@ pub struct Queues {
     starved: Vec<DestId>,
     /// Dropped from lines that are deleted by now.
     dropped_before: u64,
+    /// Lines of sessions that are no more, and that wait for the disk.
+    parked: Vec<DestId>,
 }
 
 /// Read-ahead kept for a line whose receiver is away, at most.
@@ -109,6 +112,7 @@ impl Queues {
             reread_at: None,
             starved: Vec::new(),
             dropped_before: 0,
+            parked: Vec::new(),
         };
         queues.recover(recovered);
         queues
@@ -129,6 +133,7 @@ impl Queues {
                 self.by_name.insert(format!("orphan:{}", found.dest.0).into(), found.dest);
             }
             let Some(line) = self.line_mut(found.dest) else { continue };
+            line.has_shared = true;
             line.count = found.count;
             line.bytes = found.bytes;
             line.beyond = found.count;
@@ -379,6 +384,9 @@ impl Queues {
                 }
                 for dest in std::mem::take(&mut self.starved) {
                     self.refill(dest);
+                }
+                for dest in std::mem::take(&mut self.parked) {
+                    self.mark_ready(dest);
                 }
             }
             Reply::Failed { batch, error } => {

@@ -42,12 +42,13 @@ impl Queues {
         for row in rows {
             line.beyond = line.beyond.saturating_sub(1);
             self.memory += row.message.cost();
+            let sent_before = line.is_unsure(&row);
             line.push_back(Entry {
                 seq: row.seq,
                 delivery: row.delivery,
                 message: row.message,
                 stored: Stored::Row,
-                sent_before: false,
+                sent_before,
                 done: false,
             });
         }
@@ -82,6 +83,7 @@ impl Queues {
         line.count -= missing;
         line.bytes = line.window.iter().filter(|entry| !entry.done).map(|entry| entry.message.cost() as u64).sum();
         line.stats.lost += missing;
+        self.mark_ready(dest);
         self.notice(
             Level::Error,
             "stored messages are missing",

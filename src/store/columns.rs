@@ -53,7 +53,7 @@ pub(super) fn bind_row(statement: &mut Statement<'_>, dest: u16, row: &Row) -> r
     statement.raw_bind_parameter(6, signed(message.received_at.as_millis()))?;
     statement.raw_bind_parameter(7, message.expires_at.map(|at| signed(at.as_millis())))?;
     statement.raw_bind_parameter(8, (delivery.pkid != 0).then_some(delivery.pkid))?;
-    statement.raw_bind_parameter(9, ids_text(&delivery.subscription_ids))?;
+    statement.raw_bind_parameter(9, ids_text(delivery))?;
     statement.raw_bind_parameter(10, message.topic())?;
     statement.raw_bind_parameter(11, some_bytes(message.properties()))?;
     statement.raw_bind_parameter(12, message.payload())
@@ -149,14 +149,16 @@ impl<'a> Columns<'a> {
 
     /// `qos` to `payload` of `message`, starting at column `from`.
     pub(super) fn delivery_and_message(&self, from: usize) -> Option<(Delivery, Message)> {
+        let (subscription_ids, share) = match self.get(from + 7)? {
+            ValueRef::Null => Default::default(),
+            _ => parse_ids(self.text(from + 7)?)?,
+        };
         let delivery = Delivery {
             qos: self.qos(from)?,
             retain: self.flag(from + 1)?,
             pkid: u16::try_from(self.maybe_number(from + 6)?.unwrap_or(0)).ok()?,
-            subscription_ids: match self.get(from + 7)? {
-                ValueRef::Null => Box::default(),
-                _ => parse_ids(self.text(from + 7)?)?,
-            },
+            share,
+            subscription_ids,
         };
         let message = Message::new(MessageParts {
             qos: self.qos(from + 2)?,
@@ -201,11 +203,18 @@ fn some_bytes(bytes: &[u8]) -> Option<&[u8]> {
     (!bytes.is_empty()).then_some(bytes)
 }
 
-/// Subscription identifiers as a person reads them: `3,17`.
-fn ids_text(ids: &[u32]) -> Option<String> {
-    (!ids.is_empty()).then(|| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+/// Subscription identifiers as a person reads them, and the shared subscription behind an `@`: `3,17`, `3@9`, `@9`.
+fn ids_text(delivery: &Delivery) -> Option<String> {
+    if delivery.subscription_ids.is_empty() && delivery.share == 0 {
+        return None;
+    }
+    let ids = delivery.subscription_ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    Some(if delivery.share == 0 { ids } else { format!("{ids}@{}", delivery.share) })
 }
 
-fn parse_ids(text: &str) -> Option<Box<[u32]>> {
-    text.split(',').map(|id| id.parse().ok()).collect()
+fn parse_ids(text: &str) -> Option<(Box<[u32]>, u32)> {
+    let (ids, share) = text.split_once('@').unwrap_or((text, "0"));
+    let ids =
+        if ids.is_empty() { Some(Box::default()) } else { ids.split(',').map(|id| id.parse().ok()).collect() };
+    Some((ids?, share.parse().ok()?))
 }

@@ -22,6 +22,8 @@ pub fn check(world: &World) -> Vec<String> {
         for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("site/#")) {
             arrived(&format!("subscriber {}", subscriber.number), &publisher, &subscriber.received, &mut wrong);
         }
+        shared("$share/once/site/#", world, &publisher, &mut wrong);
+        shared("$share/twice/site/#", world, &publisher, &mut wrong);
         if publisher.unacked > 0 {
             wrong.push(format!(
                 "publisher {} still waits for {} acknowledgements",
@@ -71,6 +73,24 @@ fn arrived(place: &str, publisher: &Publisher<'_>, received: &[(MessageId, QoS)]
     in_order(place, &own, wrong);
     if publisher.qos == QoS::ExactlyOnce {
         exactly_once(place, &own, wrong);
+    }
+}
+
+/// The members of a shared subscription are one destination: what they got, put together, is what one would have got.
+/// Order is not theirs to keep (MQTT 5.0, 4.6). What was begun at QoS 2 ends with the session [MQTT-4.8.2-5].
+fn shared(filter: &str, world: &World, publisher: &Publisher<'_>, wrong: &mut Vec<String>) {
+    let members = world.clients.iter().filter(|client| client.subscribes == Some(filter));
+    let all = members.clone().flat_map(|member| member.received.iter());
+    let own: Vec<(MessageId, QoS)> = all.filter(|(id, _)| id.0 == publisher.number).copied().collect();
+    let mut missing = Vec::new();
+    acked_arrived(filter, publisher.acked, &own, &mut missing);
+    let exactly_once = publisher.qos == QoS::ExactlyOnce && members.clone().any(|m| m.qos == QoS::ExactlyOnce);
+    let may_miss = if exactly_once { world.ended_with_session() } else { 0 };
+    if missing.len() as u64 > may_miss {
+        wrong.append(&mut missing);
+    }
+    if exactly_once {
+        self::exactly_once(filter, &own, wrong);
     }
 }
 

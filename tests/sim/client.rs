@@ -53,6 +53,10 @@ pub struct Client {
     /// Publishes nothing for now.
     pub hold: bool,
     window: usize,
+    /// Ends its session now and then, and comes back with a new one.
+    pub leaves: bool,
+    /// Connects for no other reason than to end its session.
+    pub leaving: bool,
 }
 
 impl Client {
@@ -74,12 +78,21 @@ impl Client {
             subscribed: false,
             hold: false,
             window,
+            leaves: false,
+            leaving: false,
         }
     }
 
     pub fn subscriber(number: u32, filter: &'static str, qos: QoS) -> Self {
         let mut client = Self::new(number, String::new(), qos, 0);
         client.subscribes = Some(filter);
+        client
+    }
+
+    /// A subscriber that leaves for good now and then.
+    pub fn leaver(number: u32, filter: &'static str, qos: QoS) -> Self {
+        let mut client = Self::subscriber(number, filter, qos);
+        client.leaves = true;
         client
     }
 
@@ -97,7 +110,7 @@ impl Client {
         self.partial.clear();
         Connect {
             version: Version::V311,
-            clean_start: false,
+            clean_start: self.leaving,
             keep_alive: 0,
             client_id: &format!("client-{}", self.number),
             will: None,
@@ -166,7 +179,9 @@ impl Client {
                 if !ack.session_present {
                     self.receipts.clear();
                 }
-                self.resume(out);
+                if !self.leaving {
+                    self.resume(out);
+                }
             }
             Packet::SubAck(_) => self.subscribed = true,
             Packet::PubAck(ack) => self.settle(ack.pkid, false),

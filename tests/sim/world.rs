@@ -87,6 +87,9 @@ pub struct World {
     publishing: bool,
     pub crashes: u32,
     pub flaps: u32,
+    /// Sessions ended by their clients, and messages that ended with a session.
+    pub left: u32,
+    ended_with_session: u64,
 }
 
 const WALL_AT_START: u64 = 1_700_000_000_000;
@@ -117,6 +120,8 @@ impl World {
             publishing: true,
             crashes: 0,
             flaps: 0,
+            left: 0,
+            ended_with_session: 0,
         };
         world.drain();
         for client in 0..counts.0 {
@@ -426,7 +431,9 @@ impl World {
 
     fn client(&mut self, index: usize) {
         let mut out = Vec::new();
-        if !self.clients[index].connected {
+        if self.leave(index) {
+            // It comes back at its next turn.
+        } else if !self.clients[index].connected {
             let (number, conn) = self.open(Peer::Client(index));
             self.input(Input::Accepted { conn, listener: ListenerId(0), peer: None, certificate: None });
             self.clients[index].connect(&mut out);
@@ -441,6 +448,32 @@ impl World {
         self.plan(after, Event::Client(index));
     }
 
+    /// A client goes to end its session, or has ended it. True when it did something of the kind.
+    fn leave(&mut self, index: usize) -> bool {
+        let starts = self.publishing && self.rng.u8(0..50) == 0;
+        let client = &mut self.clients[index];
+        if !client.connected || !client.ready {
+            return false;
+        }
+        if client.leaving {
+            (client.leaving, client.subscribed) = (false, false);
+        } else if client.leaves && client.subscribed && !client.hold && starts {
+            client.leaving = true;
+            self.left += 1;
+        } else {
+            return false;
+        }
+        if let Some(pipe) = self.pipe_to(Peer::Client(index)) {
+            self.cut(pipe);
+        }
+        true
+    }
+
+    /// Messages that ended with a session, over all runs of the engine.
+    pub fn ended_with_session(&self) -> u64 {
+        self.ended_with_session + self.status().broker.ended_with_session
+    }
+
     fn flap(&mut self) {
         self.cloud_up = !self.cloud_up;
         self.flaps += 1;
@@ -453,10 +486,15 @@ impl World {
     /// The power goes and comes back: everything in memory is gone, everything committed is there.
     pub fn crash(&mut self) {
         self.crashes += 1;
+        self.ended_with_session = self.ended_with_session();
         self.store.crash(&mut self.rng);
         self.store_busy = false;
         for pipe in std::mem::take(&mut self.pipes).into_values() {
             self.peer_lost(pipe.peer);
+        }
+        for client in self.clients.iter_mut().filter(|client| client.leaves) {
+            // The end of its last session may be undone: it makes sure.
+            (client.leaving, client.subscribed) = (true, false);
         }
         self.keep_events(|event| !matches!(event, Event::Store | Event::Dial(_)));
         let seed = self.seed ^ u64::from(self.crashes);

@@ -57,8 +57,13 @@ fn seqs(store: &mut dyn Subject, dest: u16) -> Vec<u64> {
 }
 
 fn rows_come_back_whole_and_in_order(store: &mut dyn Subject) {
-    let delivery =
-        Delivery { qos: QoS::ExactlyOnce, retain: true, pkid: 77, subscription_ids: Box::from([3, 268_435_455]) };
+    let delivery = Delivery {
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        pkid: 77,
+        share: u32::MAX,
+        subscription_ids: Box::from([3, 268_435_455]),
+    };
     let first = Row { seq: Seq(5), delivery, message: message(12, 3000) };
     let empty = Row { seq: Seq(9), delivery: Delivery::default(), message: message(1, 0) };
     let [a, b] = [first.clone(), empty.clone()].map(|row| Op::Append { dest: DestId(65_535), row });

@@ -101,7 +101,7 @@ impl Queues {
         let message = Arc::new(Message::new(parts));
         let (qos, retain) = (parts.qos, parts.retain);
         let subscription_ids = Box::default();
-        let peeked = Peeked { seq, qos, retain, pkid, sent_before: false, message, subscription_ids };
+        let peeked = Peeked { seq, qos, retain, pkid, sent_before: false, message, share: 0, subscription_ids };
         self.rows.entry(dest).or_default().push(Row { peeked, in_flight: false });
         seq.0
     }

@@ -232,9 +232,11 @@ impl Bench {
             self.broker.handle_timeout(now, &mut self.queues);
             loop {
                 let mut busy = false;
-                while let Some((_, owner)) = self.queues.poll_ready() {
-                    if let Owner::Session(session) = owner {
-                        self.broker.pump(now, &mut self.queues, session);
+                while let Some((dest, owner)) = self.queues.poll_ready() {
+                    match owner {
+                        Owner::Session(session) => self.broker.pump(now, &mut self.queues, session),
+                        Owner::Leaver => self.broker.hand_on(now, &mut self.queues, dest),
+                        Owner::Upstream(_) | Owner::Nobody => {}
                     }
                 }
                 while let Some(output) = self.queues.poll_output(now) {
