@@ -6,6 +6,7 @@
 mod contract;
 mod ports;
 mod setup;
+mod shutdown;
 mod status;
 
 pub use crate::broker::login::{Credentials, Intake, Proof};
@@ -20,6 +21,7 @@ use crate::bridge::{self, Bridge};
 use crate::broker::{self, Broker};
 use crate::config::UpstreamId;
 use crate::engine::ports::{Clients, Lines, LocalBroker, UpstreamSetup, owner};
+use crate::engine::shutdown::Stop;
 use crate::gateway::{self, Gateway, SessionId};
 use crate::metrics::{Level, Notice};
 use crate::mqtt::{ConnId, Outbox};
@@ -49,8 +51,7 @@ pub struct Engine {
     links: Vec<String>,
     conns: Vec<Conn>,
     outputs: VecDeque<Output>,
-    shutting_down: bool,
-    shutdown_told: bool,
+    stop: Stop,
 }
 
 impl Engine {
@@ -66,6 +67,7 @@ impl Engine {
             }
             Input::Received { conn, bytes } => match self.conn(conn) {
                 Conn::Gone => {}
+                Conn::Client if self.stop != Stop::No => {}
                 Conn::Client => self.broker.handle_received(now, &mut self.queues, conn, bytes),
                 Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Received { upstream, bytes }),
             },
@@ -79,6 +81,7 @@ impl Engine {
                 Conn::Client => self.broker.handle_closed(now, &mut self.queues, conn),
                 Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Closed { upstream, error }),
             },
+            Input::Datagram { .. } | Input::SerialBytes { .. } if self.stop != Stop::No => {}
             Input::Datagram { link, from, bytes } => {
                 self.tell_gateway(now, gateway::Input::Datagram { link, from, bytes });
             }
@@ -119,7 +122,8 @@ impl Engine {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let cores = earliest(self.broker.deadline(), self.gateway.deadline());
-        earliest(earliest(cores, self.bridge.deadline()), self.queues.deadline())
+        let shells = earliest(self.queues.deadline(), self.stop.deadline());
+        earliest(earliest(cores, self.bridge.deadline()), shells)
     }
 
     /// The bytes on their way to a connection.
@@ -195,16 +199,16 @@ impl Engine {
         }
     }
 
-    fn handle_shutdown(&mut self, now: Now) {
-        self.shutting_down = true;
-        self.broker.handle_shutdown(now, &mut self.queues);
-        self.tell_bridge(now, bridge::Input::Shutdown);
-        self.queues.flush();
-    }
-
     /// Lets the cores talk until none has anything left to say. What is only passed on to the outside wakes no other
     /// core, so it asks for no further round.
     fn settle(&mut self, now: Now) {
+        self.talk(now);
+        while self.go_on_stopping(now) {
+            self.talk(now);
+        }
+    }
+
+    fn talk(&mut self, now: Now) {
         loop {
             let mut busy = false;
             while let Some((dest, whose)) = self.queues.poll_ready() {
@@ -249,10 +253,6 @@ impl Engine {
             if !busy {
                 break;
             }
-        }
-        if self.shutting_down && !self.shutdown_told && self.queues.is_idle() {
-            self.shutdown_told = true;
-            self.outputs.push_back(Output::ShutdownDone);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::bridge::{Bridge, Common, Intake, Setup};
 use crate::broker::{BridgeRule, Broker};
 use crate::config::{Config, Upstream, UpstreamId, WhenFull};
 use crate::engine::ports::{Clients, UpstreamSetup};
+use crate::engine::shutdown::Stop;
 use crate::engine::{Engine, Output};
 use crate::gateway::Gateway;
 use crate::metrics::{Level, Notice};
@@ -72,8 +73,7 @@ impl Engine {
             links: config.link.iter().map(|link| link.name.clone()).collect(),
             conns: Vec::new(),
             outputs: VecDeque::new(),
-            shutting_down: false,
-            shutdown_told: false,
+            stop: Stop::No,
         };
         if let Some(damage) = damage {
             engine.outputs.push_back(Output::Notice(Notice::new(

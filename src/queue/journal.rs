@@ -272,9 +272,10 @@ impl Journal {
         }
     }
 
-    /// Commits what is in hand without waiting for company, from now on.
-    pub(crate) fn flush(&mut self) {
+    /// Commits what is in hand without waiting for company, from now on. Gives the last batch that there is by now.
+    pub(crate) fn flush(&mut self) -> u64 {
         self.flush = true;
+        if self.live > 0 { self.id } else { self.id - 1 }
     }
 
     /// Whether nothing waits for the disk.

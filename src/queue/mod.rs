@@ -410,8 +410,15 @@ impl Queues {
     }
 
     /// Commits what is in hand without waiting for company, from now on: the daemon is about to stop.
-    pub fn flush(&mut self) {
-        self.journal.flush();
+    /// Gives the last batch that there is by now.
+    pub fn flush(&mut self) -> u64 {
+        self.journal.flush()
+    }
+
+    /// Whether the batch is durable, or nothing of it is left to be made so.
+    #[must_use]
+    pub fn is_safe(&self, batch: u64) -> bool {
+        self.journal.is_committed(batch) || self.journal.is_idle()
     }
 
     /// Whether everything that should be durable is.
