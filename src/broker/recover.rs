@@ -43,6 +43,8 @@ impl Broker {
         // A session without a record ended, or was not to outlast its connection.
         for (name, dest) in queues.left_behind() {
             if !unreadable.contains(&name) {
+                // What was begun with QoS 2 may still lie there: it goes to nobody else [MQTT-4.8.2-5].
+                queues.suspect(dest, self.limits.max_inflight_messages, now.wall);
                 queues.leave(now, dest);
             }
         }
