@@ -46,7 +46,9 @@ fn shipped_examples_are_good_and_show_the_defaults() {
     let broker = Broker::default();
     let of_the_broker = (Some(broker.max_packet_bytes), Some(broker.connect_timeout));
     assert_eq!((local.max_packet_bytes, local.connect_timeout), of_the_broker);
-    assert_eq!(Listener { max_packet_bytes: None, connect_timeout: None, ..local.clone() }, Listener::default());
+    assert_eq!(local.login, [LoginWay::Password, LoginWay::Token]);
+    let bare = Listener { max_packet_bytes: None, connect_timeout: None, login: Vec::new(), ..local.clone() };
+    assert_eq!(bare, Listener::default());
     assert_eq!((browser.protocol, browser.websocket_path.as_str()), (Protocol::Websocket, ""));
     assert_eq!((socket.bind.tcp(), socket.mode), (None, Listener::default().mode));
     let tls = lan.tls.as_ref().unwrap();
