@@ -368,9 +368,11 @@ impl Broker {
         leg: &Leg,
         session: u32,
     ) {
-        if leg.options.no_local && handout.origin.session == Some(session) {
+        let is_own = handout.origin.session == Some(session);
+        if is_own && leg.options.no_local {
             return;
         }
+        let leg = leg.own.as_deref().filter(|_| is_own).unwrap_or(leg);
         let qos = handout.inbound.qos.min(leg.options.qos);
         let retain = leg.options.retain_as_published && handout.inbound.retain;
         let Some(receiver) = self.sessions.get(session as usize) else { return };

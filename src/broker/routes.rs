@@ -25,6 +25,8 @@ pub(crate) struct Leg {
     pub ids: Box<[u32]>,
     /// The shared subscription that it is a part of, or 0.
     pub share: u32,
+    /// The part in the session's own messages, where only some of them want none [MQTT-3.8.3-3].
+    pub own: Option<Box<Self>>,
 }
 
 /// A shared subscription's members for this topic.
@@ -93,7 +95,7 @@ impl Routes {
 }
 
 fn compile(found: &Found<'_>, leaves_out: impl Fn(Target) -> bool) -> Route {
-    let mut legs: BTreeMap<Target, (Options, Vec<u32>)> = BTreeMap::new();
+    let mut wishes: BTreeMap<Target, Vec<Options>> = BTreeMap::new();
     let mut unread = BTreeSet::new();
     let mut is_out = |target: Target| {
         let is_out = unread.contains(&target) || leaves_out(target);
@@ -103,15 +105,8 @@ fn compile(found: &Found<'_>, leaves_out: impl Fn(Target) -> bool) -> Route {
         is_out
     };
     for (target, options) in &found.plain {
-        if !legs.contains_key(*target) && is_out(**target) {
-            continue;
-        }
-        let (merged, ids) = legs.entry(**target).or_insert_with(|| (**options, Vec::new()));
-        merged.qos = merged.qos.max(options.qos);
-        merged.no_local &= options.no_local;
-        merged.retain_as_published &= options.retain_as_published;
-        if options.id != 0 {
-            ids.push(options.id);
+        if wishes.contains_key(*target) || !is_out(**target) {
+            wishes.entry(**target).or_default().push(**options);
         }
     }
     let mut shares = Vec::new();
@@ -120,26 +115,36 @@ fn compile(found: &Found<'_>, leaves_out: impl Fn(Target) -> bool) -> Route {
             .members
             .iter()
             .filter(|(target, _)| !is_out(**target))
-            .map(|(target, options)| leg(*target, *options, group.id))
+            .map(|(target, options)| leg(*target, &[*options], group.id))
             .collect();
         if !members.is_empty() {
             shares.push(Share { members, turn: Rc::clone(&group.turn), id: group.id });
         }
     }
     Route {
-        legs: legs
-            .into_iter()
-            .map(|(target, (options, ids))| Leg { target, options, ids: ids.into_boxed_slice(), share: 0 })
-            .collect(),
+        legs: wishes.into_iter().map(|(target, options)| leg(target, &options, 0)).collect(),
         shares: shares.into_boxed_slice(),
         number: 0,
         unread: u32::try_from(unread.len()).unwrap_or(u32::MAX),
     }
 }
 
-fn leg(target: Target, options: Options, share: u32) -> Leg {
-    let ids = if options.id == 0 { Box::default() } else { Box::from([options.id]) };
-    Leg { target, options, ids, share }
+/// Makes one of all.
+fn leg(target: Target, all: &[Options], share: u32) -> Leg {
+    let local: Vec<Options> = all.iter().filter(|options| !options.no_local).copied().collect();
+    let is_mixed = !local.is_empty() && local.len() < all.len();
+    Leg {
+        target,
+        options: Options {
+            qos: all.iter().map(|options| options.qos).max().unwrap_or_default(),
+            no_local: local.is_empty(),
+            retain_as_published: all.iter().all(|options| options.retain_as_published),
+            id: 0,
+        },
+        share,
+        ids: all.iter().map(|options| options.id).filter(|id| *id != 0).collect(),
+        own: is_mixed.then(|| Box::new(leg(target, &local, share))),
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +178,20 @@ mod tests {
         let route = Routes::new(1).find(&tree, "a/b", |target| target == Target::Session(1));
         let legs: Vec<Target> = route.legs.iter().map(|leg| leg.target).collect();
         assert_eq!((legs, route.shares.len(), route.unread), (vec![Target::Session(2)], 0, 1));
+    }
+
+    #[test]
+    fn own_messages_come_by_those_subscriptions_that_want_them() {
+        let mut tree = Tree::default();
+        let options = |qos, id, no_local| Options { qos, id, no_local, ..Options::default() };
+        tree.insert("a/#", None, Target::Session(1), options(QoS::ExactlyOnce, 5, true));
+        let alone = Routes::new(1).find(&tree, "a/b", |_| false).legs[0].clone();
+        assert!(alone.options.no_local && alone.own.is_none());
+        tree.insert("a/+", None, Target::Session(1), options(QoS::AtMostOnce, 6, false));
+        let both = Routes::new(1).find(&tree, "a/b", |_| false).legs[0].clone();
+        assert_eq!((both.options.qos, both.options.no_local), (QoS::ExactlyOnce, false));
+        let own = both.own.as_deref().expect("one of them wants its own");
+        assert_eq!((own.options.qos, &*own.ids), (QoS::AtMostOnce, &[6][..]));
     }
 
     #[test]
