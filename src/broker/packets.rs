@@ -150,6 +150,10 @@ impl Broker {
         if frame.packet_type() == Some(PacketType::Publish) {
             return self.handle_publish(now, queues, id, session, version, frame);
         }
+        // Whatever is in it: what would be said of a first one cannot be said here.
+        if frame.packet_type() == Some(PacketType::Connect) {
+            return Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]"));
+        }
         match Packet::decode(version, frame)? {
             Packet::PubAck(ack) => self.handle_puback(now, queues, id, session, ack),
             Packet::PubRec(rec) => self.handle_pubrec(now, queues, id, session, rec),
@@ -159,9 +163,6 @@ impl Broker {
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(now, queues, id, session, &unsubscribe),
             Packet::PingReq => self.reply(id, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.handle_disconnect(now, queues, id, session, &disconnect)?,
-            Packet::Connect(_) => {
-                return Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]"));
-            }
             Packet::Auth(_) => {
                 return Err(Fault::new(
                     ReasonCode::ProtocolError,

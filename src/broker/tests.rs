@@ -401,6 +401,17 @@ fn a_connection_is_not_flushed_after_its_close() {
 }
 
 #[test]
+fn a_second_connect_is_a_protocol_error_whatever_is_in_it() {
+    let mut bench = Bench::new();
+    bench.connect(0, &hello(V5, "c"));
+    // Protocol level 6: what a first CONNECT is told of that, DISCONNECT has no code for.
+    let connect = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 6, 2, 0, 0, 0, 1, b'c'];
+    let now = bench.now();
+    bench.broker.handle_received(now, &mut bench.queues, ConnId(0), &connect);
+    assert_eq!(bench.sent(0, V5), ["disconnect ProtocolError"]);
+}
+
+#[test]
 fn sessions_and_their_subscriptions_are_there_after_a_restart() {
     let mut bench = Bench::new();
     bench.connect(0, &with_will("c", 60));
