@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use moteway::mqtt::{Connect, MAX_PACKET, Packet, PacketType, QoS, Version, frame, topic};
+use moteway::mqtt::{Connect, MAX_PACKET, Packet, PacketType, Publish, QoS, Version, frame, topic};
 
 use crate::targets::engine::wire::Owed;
 
@@ -29,6 +29,9 @@ pub struct Pipe {
     inflight: BTreeSet<u16>,
     receive_maximum: usize,
     max_packet: u32,
+    /// Topic aliases that the peer takes, and what they stand for.
+    max_alias: u16,
+    aliases: BTreeMap<u16, String>,
     is_first: bool,
     /// Nothing may follow.
     is_over: bool,
@@ -48,6 +51,8 @@ impl Pipe {
             inflight: BTreeSet::new(),
             receive_maximum: usize::from(u16::MAX),
             max_packet: MAX_PACKET,
+            max_alias: 0,
+            aliases: BTreeMap::new(),
             is_first: true,
             is_over: false,
             refused: false,
@@ -80,6 +85,7 @@ impl Pipe {
             Packet::Connect(connect) => {
                 self.receive_maximum = usize::from(connect.properties.receive_maximum.unwrap_or(u16::MAX));
                 self.max_packet = connect.properties.maximum_packet_size.unwrap_or(MAX_PACKET);
+                self.max_alias = connect.properties.topic_alias_maximum.unwrap_or(0);
                 return;
             }
             Packet::Publish(publish) => match publish.qos {
@@ -145,7 +151,7 @@ impl Pipe {
         match packet {
             Packet::ConnAck(ack) => (self.refused, self.is_over) = (ack.reason.is_error(), ack.reason.is_error()),
             Packet::Publish(publish) => {
-                assert!(topic::check_name(publish.topic).is_ok(), "{publish:?}");
+                self.take_topic(publish);
                 if publish.qos > QoS::AtMostOnce {
                     assert!(self.inflight.insert(publish.pkid), "{} is in flight already", publish.pkid);
                     assert!(self.inflight.len() <= self.receive_maximum, "more than Receive Maximum");
@@ -170,6 +176,22 @@ impl Pipe {
             // The bridge asks.
             Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq if !is_client => {}
             other => panic!("{other:?} came to {:?}", self.far),
+        }
+    }
+
+    /// A topic name, or an alias of one that was said before [MQTT-3.3.2-8].
+    fn take_topic(&mut self, publish: &Publish<'_>) {
+        let Some(alias) = publish.properties.topic_alias else {
+            assert!(topic::check_name(publish.topic).is_ok(), "{publish:?}");
+            return;
+        };
+        // An upstream says how many it takes in CONNACK, and none does here.
+        assert!((1..=self.max_alias).contains(&alias), "alias {alias} of {}", self.max_alias);
+        if publish.topic.is_empty() {
+            assert!(self.aliases.contains_key(&alias), "alias {alias} stands for nothing");
+        } else {
+            assert!(topic::check_name(publish.topic).is_ok(), "{publish:?}");
+            self.aliases.insert(alias, publish.topic.to_owned());
         }
     }
 
