@@ -51,7 +51,18 @@ impl Queues {
         for index in volatile.into_iter().rev() {
             self.discard(now, dest, index);
         }
+        self.delete_done(now, dest);
         self.shrink(dest);
+    }
+
+    /// Rows that were acknowledged before those in front of them wait for the prefix to go. Nobody knows now when that
+    /// will be: they go by themselves, or a restart would bring them back.
+    fn delete_done(&mut self, now: Now, dest: DestId) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        for entry in line.window.iter_mut().filter(|entry| entry.done && entry.stored != Stored::Never) {
+            entry.stored = Stored::Never;
+            self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
+        }
     }
 
     /// Gives back the memory of what can be read again: nobody is waiting for it.

@@ -137,6 +137,26 @@ fn a_lost_link_sends_again_in_the_old_order() {
 }
 
 #[test]
+fn what_was_acknowledged_out_of_turn_goes_from_the_disk_when_the_receiver_leaves() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    for text in ["a", "b"] {
+        push(&mut queues, at(0), dest, QoS::AtLeastOnce, text, 0);
+    }
+    commit(&mut queues, at(300));
+    let first = queues.peek(at(300), dest).unwrap();
+    queues.take(dest, first.seq);
+    let second = queues.peek(at(300), dest).unwrap();
+    queues.take(dest, second.seq);
+    queues.acked(at(300), dest, second.seq);
+    assert_eq!(drain(&mut queues, at(5_000)), [], "the prefix may still follow");
+    queues.deactivate(at(5_000), dest);
+    let (ops, _) = commit(&mut queues, at(10_000));
+    assert_eq!(ops, [Op::Delete { dest, seq: second.seq }]);
+    assert_eq!(queues.depth(dest).messages, 1);
+}
+
+#[test]
 fn qos_2_waits_for_its_identifier_to_be_durable() {
     let mut queues = queues();
     let dest = line(&mut queues, LIMITS);
