@@ -107,6 +107,48 @@ fn the_shipped_default_and_every_example_are_good() {
 type Bad<'t> = (&'t str, (usize, usize), &'t [&'t str]);
 
 #[test]
+fn drop_ins_are_laid_over_the_file_in_the_order_of_their_names() {
+    let file = File::new(&bridged(TELEMETRY));
+    let drop_ins = file.path.parent().expect("it lies in a directory").join("conf.d");
+    let add = |name: &str, text: &str| {
+        std::fs::create_dir_all(&drop_ins).expect("the directory is made");
+        std::fs::write(drop_ins.join(name), text).expect("the drop-in is written");
+    };
+    add("20-box.toml", "[gateway]\nname = \"box-9\"\n");
+    add("10-site.toml", "[gateway]\nname = \"site\"\n[[upstream]]\nname = \"cloud\"\nclient_id = \"x\"\n");
+    add("30-old.toml~", "no TOML");
+    add(".hidden.toml", "no TOML");
+    let ran = moteway(&["check", file.path()]);
+    assert_eq!(ran.out, format!("{} and 2 drop-ins: ok, 1 listener, 0 links, 1 upstream, 2 rules\n", file.path()));
+    let ran = moteway(&["route", "--config", file.path(), "site/a/b"]);
+    assert!(ran.out.contains("fleet/box-9/a/b"), "{}", ran.out);
+
+    add("40-typo.toml", "# typo\n[gatewy]\n");
+    let ran = moteway(&["check", file.path()]);
+    assert_eq!(ran.code, Some(78));
+    assert!(ran.err.contains("conf.d/40-typo.toml:2:"), "{}", ran.err);
+}
+
+#[test]
+fn a_box_without_a_name_takes_the_first_identity_that_it_has() {
+    let file = File::new("");
+    let name = file.path.with_file_name("name");
+    std::fs::write(&name, "barn-7\nnot this line\n").expect("the file is written");
+    let with = |identity: &str| {
+        let file = File::new(&bridged(TELEMETRY).replace("name = \"box-7\"", &format!("identity = {identity}")));
+        moteway(&["route", "--config", file.path(), "site/a/b"])
+    };
+    let ran = with(&format!("[\"network-address:none\", \"file:/nonexistent\", \"file:{}\"]", name.display()));
+    assert!(ran.out.contains("fleet/barn-7/a/b"), "{}{}", ran.out, ran.err);
+    let ran = with("[\"file:/nonexistent\"]");
+    assert_eq!(ran.code, Some(78));
+    assert!(ran.err.contains("set `name`"), "{}", ran.err);
+    std::fs::write(&name, "a/b\n").expect("the file is written");
+    let ran = with(&format!("\"file:{}\"", name.display()));
+    assert!(ran.err.contains("\"a/b\" cannot be the name of a gateway"), "{}", ran.err);
+}
+
+#[test]
 fn check_points_at_each_mistake_and_says_what_to_write() {
     let cases: &[Bad<'_>] = &[
         (

@@ -8,14 +8,17 @@ use crate::daemon::credentials;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration to look at
+    /// The configuration to look at, together with the drop-ins in conf.d beside it
     #[arg(value_name = "FILE", default_value = DEFAULT_CONFIG)]
     file: PathBuf,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let document = load::examine(&args.file)?;
-    let file = args.file.display();
+    let file = match document.drop_ins() {
+        0 => args.file.display().to_string(),
+        drop_ins => format!("{} and {}", args.file.display(), count(drop_ins, "drop-in")),
+    };
     match document.finish() {
         Ok((config, warnings)) => {
             eprint!("{warnings}");

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Diagnostics, ReadError};
+use crate::config::{BadIdentity, Diagnostics, ReadError};
 
 pub use load::{Loaded, load};
 
@@ -56,7 +56,7 @@ enum Command {
 /// `--config FILE`
 #[derive(Debug, clap::Args)]
 pub struct ConfigFile {
-    /// The configuration
+    /// The configuration; the files conf.d/*.toml beside it are laid over it
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
 }
@@ -85,7 +85,10 @@ pub enum Failure {
     /// The configuration cannot be read.
     NoConfig(ReadError),
     /// The box has no name to put in place of `{gateway}`.
-    NoIdentity,
+    NoIdentity {
+        /// What cannot be one, or nothing.
+        found: String,
+    },
     /// What the configuration names cannot be used: a certificate, an address, a directory.
     Unusable(String),
     /// All else, in one line.
@@ -97,7 +100,9 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::BadConfig(_) | Self::NoConfig(_) | Self::NoIdentity | Self::Unusable(_) => ExitCode::from(78),
+            Self::BadConfig(_) | Self::NoConfig(_) | Self::NoIdentity { .. } | Self::Unusable(_) => {
+                ExitCode::from(78)
+            }
             Self::Failed(_) => ExitCode::FAILURE,
         }
     }
@@ -108,8 +113,11 @@ impl fmt::Display for Failure {
         match self {
             Self::BadConfig(diagnostics) => f.write_str(diagnostics.to_string().trim_end()),
             Self::NoConfig(error) => write!(f, "moteway: {error}"),
-            Self::NoIdentity => {
-                f.write_str("moteway: this box has no machine id (/etc/machine-id): set `name` in [gateway]")
+            Self::NoIdentity { found } if found.is_empty() => {
+                f.write_str("moteway: this box has nothing that `identity` in [gateway] names: set `name` there")
+            }
+            Self::NoIdentity { found } => {
+                write!(f, "moteway: {found:?} cannot be the name of a gateway: {}", BadIdentity::HELP)
             }
             Self::Unusable(reason) | Self::Failed(reason) => write!(f, "moteway: {reason}"),
         }

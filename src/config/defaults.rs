@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Auth, Bind, Broker, Config, Direction, Durability, Gateway, Jwt, Listener, Log, LogFormat, LogLevel, Protocol,
-    Rule, RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    Auth, Bind, Broker, Config, Direction, Durability, Gateway, IdentitySource, Jwt, Listener, Log, LogFormat,
+    LogLevel, Protocol, Rule, RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -35,6 +35,12 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             name: String::new(),
+            identity: vec![
+                IdentitySource::File(PathBuf::from("/etc/moteway/identity")),
+                IdentitySource::MachineId,
+                IdentitySource::SerialNumber,
+                IdentitySource::NetworkAddress(None),
+            ],
             state_dir: PathBuf::from("/var/lib/moteway"),
             status_topic: "moteway".to_owned(),
         }

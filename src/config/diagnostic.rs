@@ -57,11 +57,22 @@ impl Finding {
     }
 }
 
-/// All diagnostics of one file: errors, then warnings, each in the order of the text. Its `Display` shows each with its line and a caret.
+/// One file. Places are counted through all files in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Its name in messages.
+    pub(super) file: String,
+    /// The place of its first byte.
+    pub(super) start: usize,
+    pub(super) text: Arc<str>,
+}
+
+/// All diagnostics of a configuration: errors, then warnings, each in the order of the text. Its `Display` shows each
+/// with its file, its line and a caret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
-    file: String,
-    text: Arc<str>,
+    /// At least one.
+    sources: Vec<Source>,
     list: Vec<Diagnostic>,
 }
 
@@ -70,9 +81,9 @@ fn sort(list: &mut [Diagnostic]) {
 }
 
 impl Diagnostics {
-    pub(super) fn new(file: String, text: Arc<str>, mut list: Vec<Diagnostic>) -> Self {
+    pub(super) fn new(sources: Vec<Source>, mut list: Vec<Diagnostic>) -> Self {
         sort(&mut list);
-        Self { file, text, list }
+        Self { sources, list }
     }
 
     pub(super) fn extend(&mut self, more: impl IntoIterator<Item = Diagnostic>) {
@@ -103,16 +114,27 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
-    /// Line and column of a diagnostic, both from 1; the column counts characters.
+    /// Line and column of a diagnostic in its file, both from 1; the column counts characters.
     #[must_use]
     pub fn position(&self, diagnostic: &Diagnostic) -> (usize, usize) {
-        let place = Place::find(&self.text, &diagnostic.span);
+        let (_, place) = self.place(&diagnostic.span);
         (place.line, place.column)
     }
 
-    /// The line, from 1, of a byte of the text.
-    pub(super) fn line(&self, at: usize) -> usize {
-        Place::find(&self.text, &(at..at)).line
+    /// The file of a byte of the text, and its line there, from 1.
+    pub(super) fn line(&self, at: usize) -> (&str, usize) {
+        let (file, place) = self.place(&(at..at));
+        (file, place.line)
+    }
+
+    /// The name of the file that a span lies in, and the place there.
+    fn place(&self, span: &Range<usize>) -> (&str, Place) {
+        match self.sources.iter().rfind(|source| source.start <= span.start) {
+            Some(Source { file, start, text }) => {
+                (file, Place::find(text, &(span.start - start..span.end.saturating_sub(*start))))
+            }
+            None => ("", Place::find("", &(0..0))),
+        }
     }
 
     fn render(&self, f: &mut fmt::Formatter<'_>, diagnostic: &Diagnostic) -> fmt::Result {
@@ -120,10 +142,10 @@ impl Diagnostics {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let place = Place::find(&self.text, &diagnostic.span);
+        let (file, place) = self.place(&diagnostic.span);
         let gutter = place.line.to_string().len();
         writeln!(f, "{severity}: {}", diagnostic.message)?;
-        writeln!(f, "{:gutter$}--> {}:{}:{}", "", self.file, place.line, place.column)?;
+        writeln!(f, "{:gutter$}--> {}:{}:{}", "", file, place.line, place.column)?;
         writeln!(f, "{:gutter$} |", "")?;
         writeln!(f, "{} | {}", place.line, place.source)?;
         writeln!(f, "{:gutter$} | {:indent$}{}", "", "", "^".repeat(place.carets), indent = place.indent)?;
@@ -205,7 +227,8 @@ mod tests {
     fn one(text: &str, span: Range<usize>, help: &str) -> Diagnostics {
         let diagnostic =
             Diagnostic { severity: Severity::Error, span, message: "bad".to_owned(), help: help.to_owned() };
-        Diagnostics::new("m.toml".to_owned(), text.into(), vec![diagnostic])
+        let source = Source { file: "m.toml".to_owned(), start: 0, text: text.into() };
+        Diagnostics::new(vec![source], vec![diagnostic])
     }
 
     #[test]

@@ -1,19 +1,24 @@
-//! A configuration file with its text: the configuration, what is wrong with it, and where each key lies.
+//! A configuration file and its drop-ins with their text: the configuration, what is wrong with it, and where each key
+//! lies.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::diagnostic::{Diagnostic, Diagnostics, Finding, Severity};
+use crate::config::diagnostic::{Diagnostic, Diagnostics, Finding, Severity, Source};
 use crate::config::reader::Section;
-use crate::config::{Config, sense, tables};
+use crate::config::{Config, merge, sense, tables};
 
 /// A larger file is not a configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;
+/// More drop-ins are refused.
+const MAX_DROP_INS: usize = 100;
+/// Where drop-ins lie, beside the main file.
+const DROP_INS: &str = "conf.d";
 /// A longer key is none of ours; its place is that of its table.
 const MAX_KEY_BYTES: usize = 256;
 
@@ -23,6 +28,7 @@ pub struct Document {
     map: SourceMap,
     draft: Config,
     diagnostics: Diagnostics,
+    drop_ins: usize,
     /// Not TOML: what the parser made of it is a guess, and would only invent mistakes.
     torn: bool,
 }
@@ -31,38 +37,69 @@ impl Document {
     /// Understands `text`; `file` is its name in messages.
     #[must_use]
     pub fn parse(file: &str, text: &str) -> Self {
-        let source: Arc<str> = text.into();
-        let (root, errors) = DeTable::parse_recoverable(text);
-        let mut list: Vec<Diagnostic> = errors.iter().map(syntax_error).collect();
+        Self::parse_all(&[(file, text)])
+    }
+
+    /// Understands several files, by name and text, each laid over those before it.
+    #[must_use]
+    pub fn parse_all(files: &[(&str, &str)]) -> Self {
+        // Places are counted through all files: each is read as if the ones before it were blank.
+        let mut start = 0;
+        let padded: Vec<(usize, String)> = files
+            .iter()
+            .map(|(_, text)| {
+                let own = start;
+                start += text.len() + 1;
+                // Only at the beginning may there be a byte order mark.
+                let rest = text.trim_start_matches('\u{feff}');
+                (own, format!("{:1$}{rest}", "", own + text.len() - rest.len()))
+            })
+            .collect();
+        let sources: Vec<Source> = files
+            .iter()
+            .zip(&padded)
+            .map(|((file, text), (start, _))| Source {
+                file: (*file).to_owned(),
+                start: *start,
+                text: (*text).into(),
+            })
+            .collect();
+        let mut list: Vec<Diagnostic> = Vec::new();
+        let mut root = DeTable::new();
+        for (start, text) in &padded {
+            let (table, errors) = DeTable::parse_recoverable(text);
+            list.extend(errors.iter().map(|error| syntax_error(error, *start)));
+            merge::lay_over(&mut root, table.into_inner());
+        }
         let torn = !list.is_empty();
-        let root = root.into_inner();
         let map = SourceMap::of(&root);
         let (draft, found) = Section::read_root(&root, tables::config);
         if !torn {
             list.extend(found);
         }
-        let diagnostics = Diagnostics::new(file.to_owned(), source, list);
-        let mut document = Self { map, draft, diagnostics, torn };
+        let diagnostics = Diagnostics::new(sources, list);
+        let mut document = Self { map, draft, diagnostics, drop_ins: files.len().saturating_sub(1), torn };
         document.report(sense::check(&document.draft, &document.map));
         document
     }
 
-    /// Reads and understands a file.
+    /// Reads and understands a file, and the drop-ins in the directory `conf.d` beside it: the files `*.toml`, in the
+    /// order of their names.
     ///
     /// # Errors
-    /// When it cannot be read, is not UTF-8, or is too large to be a configuration.
+    /// When one cannot be read, is not UTF-8, or is too large to be a configuration.
     pub fn read(path: &Path) -> Result<Self, ReadError> {
-        let error = |reason: String| ReadError { path: path.to_owned(), reason };
-        let size = std::fs::metadata(path).map_err(|e| error(e.to_string()))?.len();
-        if size > MAX_FILE_BYTES {
-            return Err(error(format!("{size} bytes are too many for a configuration")));
+        let mut files = vec![(path.display().to_string(), read_text(path)?)];
+        for path in drop_ins(path)? {
+            files.push((path.display().to_string(), read_text(&path)?));
         }
-        let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
-        let text = std::str::from_utf8(&bytes).map_err(|e| {
-            let line = bytes[..e.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
-            error(format!("line {line} is not UTF-8 text"))
-        })?;
-        Ok(Self::parse(&path.display().to_string(), text))
+        Ok(Self::parse_all(&files.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect::<Vec<_>>()))
+    }
+
+    /// How many drop-ins there were.
+    #[must_use]
+    pub fn drop_ins(&self) -> usize {
+        self.drop_ins
     }
 
     /// The configuration as far as it was understood, for further checks only: where a value was wrong it holds the
@@ -72,9 +109,9 @@ impl Document {
         &self.draft
     }
 
-    /// The line, from 1, of a key's value, or else of the table around it.
+    /// The file and the line, from 1, of a key's value, or else of the table around it.
     #[must_use]
-    pub fn line(&self, path: &str) -> usize {
+    pub fn line(&self, path: &str) -> (&str, usize) {
         self.diagnostics.line(self.map.nearest(path).start)
     }
 
@@ -116,7 +153,46 @@ impl Document {
     }
 }
 
-fn syntax_error(error: &toml::de::Error) -> Diagnostic {
+fn read_text(path: &Path) -> Result<String, ReadError> {
+    let error = |reason: String| ReadError { path: path.to_owned(), reason };
+    let size = std::fs::metadata(path).map_err(|e| error(e.to_string()))?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(error(format!("{size} bytes are too many for a configuration")));
+    }
+    let bytes = std::fs::read(path).map_err(|e| error(e.to_string()))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        error(format!("line {line} is not UTF-8 text"))
+    })
+}
+
+/// The drop-ins beside a configuration, by name. Hidden files and those of editors (`x.toml~`) are not meant.
+fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let directory = main.parent().unwrap_or(Path::new("")).join(DROP_INS);
+    let error = |reason: String| ReadError { path: directory.clone(), reason };
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(error(e.to_string())),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| error(e.to_string()))?.path();
+        let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|extension| extension == "toml") && !is_hidden {
+            files.push(path);
+        }
+        if files.len() > MAX_DROP_INS {
+            return Err(error(format!("more than {MAX_DROP_INS} files are too many for a configuration")));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `start` is where the file begins: what has no place is shown there.
+fn syntax_error(error: &toml::de::Error, start: usize) -> Diagnostic {
     let message = error.message();
     let help = match message {
         "duplicate key" => "a key or table may be there once; for one more of a kind write [[...]]",
@@ -125,7 +201,7 @@ fn syntax_error(error: &toml::de::Error) -> Diagnostic {
     };
     Diagnostic {
         severity: Severity::Error,
-        span: error.span().unwrap_or(0..0),
+        span: error.span().unwrap_or(start..start),
         message: format!("not TOML: {message}"),
         help: help.to_owned(),
     }

@@ -1,8 +1,12 @@
 //! `{gateway}`: one file for a thousand boxes. Each puts its own name in.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use crate::config::Config;
+use toml::de::DeValue;
+
+use crate::config::value::{Parsed, Wrong, string};
+use crate::config::{Config, IdentitySource};
 
 /// How the identity is written in the configuration.
 pub(super) const GATEWAY: &str = "{gateway}";
@@ -43,15 +47,34 @@ pub(super) fn check(identity: &str) -> Result<(), BadIdentity> {
     Ok(())
 }
 
+/// Reads one entry of `gateway.identity`.
+pub(super) fn source(value: &DeValue<'_>) -> Parsed<IdentitySource> {
+    let text = string(value)?;
+    match text.split_once(':') {
+        None if text == "machine-id" => Ok(IdentitySource::MachineId),
+        None if text == "serial-number" => Ok(IdentitySource::SerialNumber),
+        None if text == "network-address" => Ok(IdentitySource::NetworkAddress(None)),
+        // What the kernel takes as a name, and what cannot lead out of its directory.
+        Some(("network-address", name)) if !name.is_empty() && !name.contains(['/', '.']) => {
+            Ok(IdentitySource::NetworkAddress(Some(name.to_owned())))
+        }
+        Some(("file", path)) if path.starts_with('/') => Ok(IdentitySource::File(PathBuf::from(path))),
+        _ => Err(Wrong::new(
+            format!("{text:?} is nothing that tells a box from another"),
+            "write file:/PATH, machine-id, serial-number, network-address or network-address:INTERFACE",
+        )),
+    }
+}
+
 impl Config {
-    /// Puts the identity of this box in place of every `{gateway}`: `gateway.name`, or `machine_id` when that is
-    /// empty. Afterwards `gateway.name` is the identity.
+    /// Puts the identity of this box in place of every `{gateway}`: `gateway.name`, or `found`, what was found in the
+    /// places of `gateway.identity`, when that is empty. Afterwards `gateway.name` is the identity.
     ///
     /// # Errors
     /// When the identity cannot be a level of a topic.
-    pub fn resolve(mut self, machine_id: &str) -> Result<Self, BadIdentity> {
+    pub fn resolve(mut self, found: &str) -> Result<Self, BadIdentity> {
         if self.gateway.name.is_empty() {
-            machine_id.clone_into(&mut self.gateway.name);
+            found.clone_into(&mut self.gateway.name);
         }
         let identity = self.gateway.name.clone();
         check(&identity)?;
@@ -77,7 +100,7 @@ mod tests {
     use crate::config::{Rule, Upstream};
 
     #[test]
-    fn the_identity_goes_everywhere_and_the_name_wins_over_the_machine_id() {
+    fn the_identity_goes_everywhere_and_the_name_wins_over_what_was_found() {
         let mut config = Config::default();
         config.gateway.status_topic = "status/{gateway}".to_owned();
         let text = || "x/{gateway}/{room}".to_owned();
@@ -99,6 +122,24 @@ mod tests {
 
         config.gateway.name = "box-7".to_owned();
         assert_eq!(config.resolve("m1").unwrap().upstream[0].client_id, "box-7");
+    }
+
+    #[test]
+    fn places_of_an_identity_have_their_names() {
+        let read = |text: &str| Config::parse(&format!("[gateway]\nidentity = {text}\n"));
+        let config = read("[\"network-address:eth0\", \"file:/x y\", \"machine-id\"]").unwrap();
+        let expected = [
+            IdentitySource::NetworkAddress(Some("eth0".to_owned())),
+            IdentitySource::File(PathBuf::from("/x y")),
+            IdentitySource::MachineId,
+        ];
+        assert_eq!(config.gateway.identity, expected);
+        assert_eq!(read("\"serial-number\"").unwrap().gateway.identity, [IdentitySource::SerialNumber]);
+        for bad in
+            ["\"mac\"", "\"file:x\"", "\"network-address:\"", "\"network-address:../x\"", "\"machine-id:7\"", "7"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

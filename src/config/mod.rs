@@ -11,6 +11,7 @@ mod diagnostic;
 mod document;
 mod identity;
 mod ids;
+mod merge;
 mod reader;
 mod schema;
 mod sense;

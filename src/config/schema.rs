@@ -31,11 +31,26 @@ pub struct Config {
 /// `[gateway]`: this box.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
-    /// What `{gateway}` stands for; empty: the machine id.
+    /// What `{gateway}` stands for; empty: what `identity` says.
     pub name: String,
+    /// Where the name comes from when there is none; the first of these that the box has.
+    pub identity: Vec<IdentitySource>,
     pub state_dir: PathBuf,
     /// Local topic prefix of what the gateway says about itself, e.g. `moteway`.
     pub status_topic: String,
+}
+
+/// What tells a box from the next one with the same configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// The first line of a file.
+    File(PathBuf),
+    /// An id made from the machine id.
+    MachineId,
+    /// The serial number in the device tree.
+    SerialNumber,
+    /// The address of a network interface: of this one, or of the first that has one of its own.
+    NetworkAddress(Option<String>),
 }
 
 /// `[log]`

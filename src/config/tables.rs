@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 use crate::config::AclFilter;
+use crate::config::identity;
 use crate::config::reader::Section;
 use crate::config::schema::{
     AclRule, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing, Gateway,
@@ -68,6 +69,7 @@ fn gateway(s: &mut Section<'_>) -> Gateway {
     let default = Gateway::default();
     Gateway {
         name: s.get("name", default.name, string),
+        identity: s.list("identity", identity::source).unwrap_or(default.identity),
         state_dir: s.get("state_dir", default.state_dir, path),
         status_topic: s.get("status_topic", default.status_topic, string),
     }

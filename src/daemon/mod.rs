@@ -85,8 +85,8 @@ pub fn run(
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), DaemonError> {
     let clock = Clock::start();
-    let config =
-        config.resolve(&sys::machine_identity()).map_err(|error| DaemonError::Identity(error.to_string()))?;
+    // The command line has put in what the box is called; a caller that has not gives it a name.
+    let config = config.resolve("moteway").map_err(|error| DaemonError::Identity(error.to_string()))?;
     let transports = Transports::prepare(&config)?;
     let passwords = start::passwords(&config)?;
     let credentials = credentials::read(&config.auth).map_err(DaemonError::Credentials)?;
