@@ -60,6 +60,13 @@ do_install() {
     sed -e 's,/usr/bin/,${bindir}/,' -e 's,/etc/moteway/,${sysconfdir}/moteway/,' \
         ${S}/systemd/moteway.service >${D}${systemd_system_unitdir}/moteway.service
 
+    install -D -m 0644 ${S}/packaging/man/moteway.1 ${D}${mandir}/man1/moteway.1
+    install -D -m 0644 ${S}/packaging/man/moteway.toml.5 ${D}${mandir}/man5/moteway.toml.5
+    install -D -m 0644 ${S}/packaging/completions/bash/moteway ${D}${datadir}/bash-completion/completions/moteway
+    install -D -m 0644 ${S}/packaging/completions/fish/moteway.fish \
+        ${D}${datadir}/fish/vendor_completions.d/moteway.fish
+    install -D -m 0644 ${S}/packaging/completions/zsh/_moteway ${D}${datadir}/zsh/site-functions/_moteway
+
     install -d ${D}${docdir}/moteway/examples
     install -m 0644 ${S}/packaging/doc/*.md ${D}${docdir}/moteway
     install -m 0644 ${S}/config/examples/*.toml ${D}${docdir}/moteway/examples
@@ -72,8 +79,10 @@ USERADD_PACKAGES = "${PN}"
 USERADD_PARAM:${PN} = "--system --user-group --groups dialout --no-create-home --home-dir /nonexistent \
                        --shell /sbin/nologin --comment 'moteway gateway' moteway"
 
-PACKAGE_BEFORE_PN += "${PN}-examples"
+PACKAGE_BEFORE_PN += "${PN}-examples ${PN}-fish-completion ${PN}-zsh-completion"
 FILES:${PN}-examples += "${docdir}/moteway/examples"
+FILES:${PN}-fish-completion += "${datadir}/fish"
+FILES:${PN}-zsh-completion += "${datadir}/zsh"
 
 CONFFILES:${PN} = "${sysconfdir}/moteway/moteway.toml"
 

@@ -1,0 +1,46 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_moteway_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_moteway_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_moteway_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_moteway_using_subcommand
+    set -l cmd (__fish_moteway_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c moteway -n "__fish_moteway_needs_command" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_needs_command" -s V -l version -d 'Print version'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "run" -d 'Run the gateway in the foreground'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "check" -d 'Look for mistakes in a configuration, and say how to mend them'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what becomes of a message, without sending one'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "config" -d 'Print configurations'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "demo" -d 'Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger'
+complete -c moteway -n "__fish_moteway_using_subcommand run" -s c -l config -d 'The configuration; the files conf.d/*.toml beside it are laid over it' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand run" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand check" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand route" -l from -d 'The message comes from this upstream, not from a local client' -r
+complete -c moteway -n "__fish_moteway_using_subcommand route" -s c -l config -d 'The configuration; the files conf.d/*.toml beside it are laid over it' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand route" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand route" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c moteway -n "__fish_moteway_using_subcommand config; and not __fish_seen_subcommand_from default" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand config; and not __fish_seen_subcommand_from default" -f -a "default" -d 'The commented file with every key and its default'
+complete -c moteway -n "__fish_moteway_using_subcommand config; and __fish_seen_subcommand_from default" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand demo" -l keep -d 'Leave configurations, certificates, stores and logs behind, to look at them'
+complete -c moteway -n "__fish_moteway_using_subcommand demo" -l fast -d 'Tell the same story in a third of the time'
+complete -c moteway -n "__fish_moteway_using_subcommand demo" -s h -l help -d 'Print help'
