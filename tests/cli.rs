@@ -279,6 +279,7 @@ fn route_speaks_json() {
         "topic": "site/hall/lamp",
         "from": null,
         "refused": null,
+        "access": null,
         "taken": [{
             "upstream": "cloud", "rule": "telemetry", "topic": "fleet/box-7/hall/lamp", "qos": 1, "retain": "strip",
             "priority": 5, "ttl_seconds": 604_800, "limit": {"messages": 1_000_000, "bytes": 536_870_912},
@@ -291,6 +292,78 @@ fn route_speaks_json() {
     assert_eq!(inward["taken"][0]["topic"], "cmd/x");
     assert_eq!(inward["taken"][0]["qos"], "keep");
     assert!(inward["taken"][0]["limit"].is_null());
+}
+
+/// The example with a name, so that the machine id of the test machine plays no part.
+fn access_example() -> File {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/access.toml");
+    File::new(&format!("{}\n[gateway]\nname = \"box-7\"\n", std::fs::read_to_string(path).expect("readable")))
+}
+
+#[test]
+fn route_says_which_acl_allows_or_denies() {
+    let file = access_example();
+    let text = std::fs::read_to_string(file.path()).expect("readable");
+    let line = |part: &str| text.lines().position(|line| line.starts_with(part)).expect("it is there") + 1;
+    let route = |args: &[&str]| {
+        let ran = moteway(&[&["route", "-c", file.path()], args].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
+        ran.out
+    };
+    let own = route(&["sensor/s1/temperature", "--client-id", "s1"]);
+    let allowed = format!("the client may publish it: line {}, acl[0].publish[0]\n", line("publish = [\"sensor/"));
+    assert!(own.starts_with(&allowed) && own.contains("may not read it: no [[acl]] allows it"), "{own}");
+    let firmware = route(&["command/s1/firmware", "--user", "bob", "--client-id", "desk"]);
+    let denied = format!("line {}, acl[2].deny_publish[0]", line("deny_publish"));
+    assert!(firmware.contains(&format!("may not publish it: {denied}")), "{firmware}");
+    assert!(
+        firmware.contains(&format!(
+            "the local broker refuses command/s1/firmware: the client may not publish to it, {denied}"
+        )),
+        "{firmware}"
+    );
+    assert!(route(&["sensor/s1/door", "--client-id", "panel-1"]).contains("may not read it: line "));
+    assert!(route(&["sensor/s1/x"]).starts_with("[[acl]] says who may publish it"));
+    let ran = moteway(&["route", "--json", "-c", file.path(), "x", "--anonymous"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(json["access"]["publish"], serde_json::json!({"allowed": false, "by": null, "line": null}));
+    assert_eq!(json["refused"], "the client may not publish to it, no [[acl]] allows it");
+}
+
+#[test]
+fn check_points_at_mistakes_in_acls() {
+    let cases: &[Bad<'_>] = &[
+        ("[[acl]]\npublish = [\"a\", \"a/#/b\"]\n", (2, 17), &["wildcard is misplaced", "topic filter"]),
+        ("[[acl]]\npublish = \"a/{clientid}\"\n", (2, 11), &["stands for nothing", "did you mean {client_id}?"]),
+        ("[[acl]]\nsubscribe = \"$share/g/a\"\n", (2, 13), &["names a share"]),
+        ("[[acl]]\ngroup = \"ops\"\npublish = \"a\"\n", (2, 9), &["no group `ops`", "add [auth.groups]"]),
+        (
+            "[auth.groups]\nop = [\"a\"]\n[[acl]]\ngroup = [\"ops\"]\nread = \"a\"\n",
+            (4, 10),
+            &["no group", "has: op"],
+        ),
+        ("[auth.groups]\nops = \"a\"\n", (2, 7), &["expected a list of users", "[\"ann\", \"bob\"]"]),
+        ("[[acl]]\nclient_id = \"a*b\"\npublish = \"a\"\n", (2, 13), &["`*` before its end"]),
+        ("[[acl]]\nuser = \"\"\npublish = \"a\"\n", (2, 8), &["names nobody"]),
+        ("[[acl]]\ntopic = \"a\"\n", (2, 1), &["unknown key `topic` in `[[acl]]`", "publish"]),
+    ];
+    for (text, place, says) in cases {
+        expect_refused(text, *place, says);
+    }
+    for (text, says) in [
+        ("user = \"a\"\nanonymous = true\npublish = \"a\"", "is for nobody: a client without a name is no user"),
+        ("user = []\npublish = \"a\"", "is for nobody: `user` is an empty list"),
+        ("user = \"a\"\ngroup = \"g\"\npublish = \"a\"", "is for nobody: no user of it is in g"),
+        ("anonymous = true\npublish = \"x/{user}\"", "never matches"),
+        ("user = \"a\"", "allows and denies nothing"),
+        ("publish = \"a/b\"\ndeny_publish = \"a/+\"", "allows nothing: all of it is denied"),
+    ] {
+        let file = File::new(&format!("[gateway]\nname = \"b\"\n[auth.groups]\ng = [\"b\"]\n[[acl]]\n{text}\n"));
+        let ran = moteway(&["check", file.path()]);
+        assert_eq!(ran.code, Some(0), "{text}: {}", ran.err);
+        assert!(ran.err.starts_with("warning: ") && ran.err.contains(says), "{text}: {}", ran.err);
+        assert!(ran.out.ends_with("; 1 warning\n"), "{text}: {}", ran.out);
+    }
 }
 
 #[test]

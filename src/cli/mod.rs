@@ -1,6 +1,7 @@
 //! The command line: a module for each subcommand. Results go to standard output, what is wrong to standard error.
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a command line prints")]
 
+mod access;
 mod check;
 mod config;
 #[cfg(feature = "demo")]

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use crate::bridge::rule::{CompiledRule, Unmapped};
+use crate::cli::access::{self, Access, Who};
+use crate::cli::load::examine;
 use crate::cli::{ConfigFile, Failure, load, print};
 use crate::config::{Config, Rule, RuleQos, RuleRetain, Upstream, WhenFull};
 use crate::mqtt::topic;
@@ -15,16 +17,19 @@ pub(super) struct Args {
     /// The message comes from this upstream, not from a local client
     #[arg(long, value_name = "UPSTREAM")]
     from: Option<String>,
+    #[command(flatten)]
+    who: Who,
     /// Print JSON
     #[arg(
         long,
         long_help = "Print JSON:\n\
         {\"topic\": string, \"from\": string or null, \"refused\": string or null (why the local broker does not take it),\n \
+        \"access\": null or {\"publish\" and \"read\": {\"allowed\": boolean, \"by\": string or null, \"line\": number or null}},\n \
         \"taken\": [{\"upstream\": string, \"rule\": string, \"topic\": string (the new one), \"qos\": \"keep\", 0, 1 or 2,\n  \
         \"retain\": \"keep\", \"strip\" or \"set\", \"priority\": 0 to 9, \"ttl_seconds\": number (0: none),\n  \
         \"limit\": {\"messages\": number, \"bytes\": number}, \"when_full\": string}],\n \
         \"not_taken\": [{\"upstream\": string, \"rule\": string, \"reason\": string}]}\n\
-        With --from, `priority`, `limit` and `when_full` are null."
+        `access` is null without --user, --client-id and --anonymous, and without [[acl]]. With --from, `priority`, `limit` and `when_full` are null."
     )]
     json: bool,
     #[command(flatten)]
@@ -42,6 +47,7 @@ struct Route<'c> {
     topic: &'c str,
     from: Option<&'c str>,
     refused: Option<String>,
+    access: Option<Access>,
     taken: Vec<Taken<'c>>,
     not_taken: Vec<NotTaken<'c>>,
 }
@@ -80,17 +86,24 @@ enum Qos {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let document = examine(&args.config.config)?;
     let loaded = load(&args.config.config)?;
-    let route = route(&loaded.config, &args.topic, args.from.as_deref())?;
+    let access = access::ask(&document, &args.who, &args.topic);
+    let route = route(&loaded.config, &args.topic, args.from.as_deref(), access)?;
     if args.json {
         let json = serde_json::to_string_pretty(&route).map_err(|error| Failure::Failed(error.to_string()))?;
         return print(&(json + "\n"));
     }
-    print(&in_words(&route))
+    print(&in_words(&route, loaded.config.acl.is_empty()))
 }
 
-fn route<'c>(config: &'c Config, topic: &'c str, from: Option<&'c str>) -> Result<Route<'c>, Failure> {
-    let mut route = Route { topic, from, refused: None, taken: Vec::new(), not_taken: Vec::new() };
+fn route<'c>(
+    config: &'c Config,
+    topic: &'c str,
+    from: Option<&'c str>,
+    access: Option<Access>,
+) -> Result<Route<'c>, Failure> {
+    let mut route = Route { topic, from, refused: None, access, taken: Vec::new(), not_taken: Vec::new() };
     if let Some(name) = from {
         let Some(upstream) = config.upstream.iter().find(|upstream| upstream.name == name) else {
             let names: Vec<&str> = config.upstream.iter().map(|upstream| upstream.name.as_str()).collect();
@@ -100,7 +113,8 @@ fn route<'c>(config: &'c Config, topic: &'c str, from: Option<&'c str>) -> Resul
         judge(upstream, &mut route)?;
         return Ok(route);
     }
-    route.refused = refusal(config, topic);
+    let denied = route.access.as_ref().and_then(Access::refusal);
+    route.refused = refusal(config, topic).or(denied);
     if route.refused.is_none() {
         for upstream in &config.upstream {
             judge(upstream, &mut route)?;
@@ -170,8 +184,15 @@ impl<'c> Taken<'c> {
     }
 }
 
-fn in_words(route: &Route<'_>) -> String {
+fn in_words(route: &Route<'_>, is_open: bool) -> String {
     let mut lines = Vec::new();
+    match &route.access {
+        Some(access) => lines.extend(access.in_words()),
+        None if is_open || route.from.is_some() => {}
+        None => {
+            lines.push("[[acl]] says who may publish it: ask with --user, --client-id or --anonymous".to_owned());
+        }
+    }
     if let Some(refused) = &route.refused {
         lines.push(format!("the local broker refuses {}: {refused}", route.topic));
     } else if route.taken.is_empty() {
