@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod access;
 mod bridge;
 mod command_line_clients;
 mod delivery;
