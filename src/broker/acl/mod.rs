@@ -165,26 +165,26 @@ impl Acl {
 
     fn judge(&self, rules: &[u16], names: Names<'_>, action: Action, topic: &str) -> Found {
         let (_, topic) = if action == Action::Subscribe { split_share(topic) } else { (None, topic) };
-        let lists: Vec<_> = rules
-            .iter()
-            .filter_map(|number| Some((*number, self.rules.get(usize::from(*number))?.list(action))))
-            .collect();
+        let lists = || {
+            let numbered = rules.iter().filter_map(|number| Some((*number, self.rules.get(usize::from(*number))?)));
+            numbered.map(|(number, rule)| (number, rule.list(action)))
+        };
         let question = Question { names, action, topic };
-        for (number, list) in &lists {
+        for (number, list) in lists() {
             if let Some(at) = list.deny.filters.iter().position(|filter| question.is_denied_by(filter)) {
-                return Found { allowed: false, by: Some((*number, list.deny.key, at)) };
+                return Found { allowed: false, by: Some((number, list.deny.key, at)) };
             }
         }
-        for (number, list) in &lists {
+        for (number, list) in lists() {
             if let Some(at) = list.allow.filters.iter().position(|filter| question.is_allowed_by([filter])) {
-                return Found { allowed: true, by: Some((*number, list.allow.key, at)) };
+                return Found { allowed: true, by: Some((number, list.allow.key, at)) };
             }
         }
         // No filter alone covers what is subscribed to, but all together may.
         let together = action == Action::Subscribe
-            && question.is_allowed_by(lists.iter().flat_map(|(_, list)| list.allow.filters.iter()));
-        let first = lists.iter().find(|(_, list)| together && !list.allow.filters.is_empty());
-        Found { allowed: together, by: first.map(|(number, list)| (*number, list.allow.key, 0)) }
+            && question.is_allowed_by(lists().flat_map(|(_, list)| list.allow.filters.iter()));
+        let first = lists().find(|(_, list)| together && !list.allow.filters.is_empty());
+        Found { allowed: together, by: first.map(|(number, list)| (number, list.allow.key, 0)) }
     }
 }
 
