@@ -24,6 +24,14 @@ pub fn check(world: &World) -> Vec<String> {
         }
         shared("$share/once/site/#", world, &publisher, &mut wrong);
         shared("$share/twice/site/#", world, &publisher, &mut wrong);
+        for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("#")) {
+            // It may read this much of what it asked for.
+            if publisher.topic.starts_with("site/a/") {
+                arrived("subscriber to #", &publisher, &subscriber.received, &mut wrong);
+            } else if subscriber.received.iter().any(|(id, _)| id.0 == publisher.number) {
+                wrong.push(format!("a subscriber to # got {}, which it may not read", publisher.topic));
+            }
+        }
         if publisher.unacked > 0 {
             wrong.push(format!(
                 "publisher {} still waits for {} acknowledgements",

@@ -59,8 +59,24 @@ version = "VERSION"
   remap = "command/{gateway}"
 "#;
 
-fn config(version: &str) -> Config {
-    let parsed = Config::parse(&CONFIG.replace("VERSION", version)).unwrap_or_else(|errors| panic!("{errors}"));
+/// What all that publish and subscribe need, and one client that asks for more than it may read.
+const RULES: &str = "
+[[acl]]
+publish = 'site/+/+'
+subscribe = 'site/#'
+[[acl]]
+client_id = 'client-12'
+subscribe = ['command', 'command/+/#']
+[[acl]]
+client_id = 'client-13'
+subscribe = '#'
+read = 'site/a/#'
+deny_read = ['site/b/#', 'site/n/#']
+";
+
+fn config(version: &str, more: &str) -> Config {
+    let text = CONFIG.replace("VERSION", version) + more;
+    let parsed = Config::parse(&text).unwrap_or_else(|errors| panic!("{errors}"));
     parsed.resolve("box").unwrap_or_else(|error| panic!("{error:?}"))
 }
 
@@ -93,7 +109,14 @@ fn nodes() -> Vec<Node> {
 /// One life of the world: calm enough to subscribe, rough for a while, calm again.
 fn live(seed: u64) -> Result<(u64, u32, u32, u32), Vec<String>> {
     let version = if seed.is_multiple_of(2) { "5" } else { "3.1.1" };
-    let mut world = World::new(seed, config(version), clients(), nodes());
+    let mut clients = clients();
+    let rules = if seed.is_multiple_of(3) {
+        clients.push(Client::subscriber(13, "#", QoS::ExactlyOnce));
+        RULES
+    } else {
+        ""
+    };
+    let mut world = World::new(seed, config(version, rules), clients, nodes());
     for client in &mut world.clients {
         client.hold = true;
     }
@@ -160,7 +183,7 @@ fn promises_1_to_3_hold_in_any_weather() {
 #[test]
 fn what_a_limit_evicts_is_counted() {
     for seed in 0..50 {
-        let mut config = config("5");
+        let mut config = config("5", "");
         config.upstream[0].rule[0].max_messages = 30;
         let publishers = vec![Client::new(1, "site/a/1".into(), QoS::AtLeastOnce, 10)];
         let mut world = World::new(seed, config, publishers, Vec::new());
