@@ -304,17 +304,20 @@ fn access_example() -> File {
 fn route_says_which_acl_allows_or_denies() {
     let file = access_example();
     let text = std::fs::read_to_string(file.path()).expect("readable");
-    let line = |part: &str| text.lines().position(|line| line.starts_with(part)).expect("it is there") + 1;
+    let line = |part: &str| {
+        let line = text.lines().position(|line| line.starts_with(part)).expect("it is there") + 1;
+        format!("{}:{line}", file.path())
+    };
     let route = |args: &[&str]| {
         let ran = moteway(&[&["route", "-c", file.path()], args].concat());
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{args:?}");
         ran.out
     };
     let own = route(&["sensor/s1/temperature", "--client-id", "s1"]);
-    let allowed = format!("the client may publish it: line {}, acl[0].publish[0]\n", line("publish = [\"sensor/"));
+    let allowed = format!("the client may publish it: {}, acl[0].publish[0]\n", line("publish = [\"sensor/"));
     assert!(own.starts_with(&allowed) && own.contains("may not read it: no [[acl]] allows it"), "{own}");
     let firmware = route(&["command/s1/firmware", "--user", "bob", "--client-id", "desk"]);
-    let denied = format!("line {}, acl[2].deny_publish[0]", line("deny_publish"));
+    let denied = format!("{}, acl[2].deny_publish[0]", line("deny_publish"));
     assert!(firmware.contains(&format!("may not publish it: {denied}")), "{firmware}");
     assert!(
         firmware.contains(&format!(
@@ -322,11 +325,17 @@ fn route_says_which_acl_allows_or_denies() {
         )),
         "{firmware}"
     );
-    assert!(route(&["sensor/s1/door", "--client-id", "panel-1"]).contains("may not read it: line "));
+    assert!(
+        route(&["sensor/s1/door", "--client-id", "panel-1"])
+            .contains(&format!("may not read it: {}:", file.path()))
+    );
     assert!(route(&["sensor/s1/x"]).starts_with("[[acl]] says who may publish it"));
     let ran = moteway(&["route", "--json", "-c", file.path(), "x", "--anonymous"]);
     let json: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
-    assert_eq!(json["access"]["publish"], serde_json::json!({"allowed": false, "by": null, "line": null}));
+    assert_eq!(
+        json["access"]["publish"],
+        serde_json::json!({"allowed": false, "by": null, "file": null, "line": null})
+    );
     assert_eq!(json["refused"], "the client may not publish to it, no [[acl]] allows it");
 }
 

@@ -415,10 +415,10 @@ impl Broker {
         }
         let session = conn.session.take();
         let left = conn.leave();
-        if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version) {
-            if conn.put(&Packet::Disconnect(Disconnect::new(reason))) {
-                self.stats.control_sent += 1;
-            }
+        if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version)
+            && conn.put(&Packet::Disconnect(Disconnect::new(reason)))
+        {
+            self.stats.control_sent += 1;
         }
         self.close(id);
         if let Some(session) = session {

@@ -187,10 +187,8 @@ impl Broker {
 
     /// Appends a packet to the outbox.
     pub(crate) fn reply(&mut self, id: ConnId, packet: &Packet<'_>) {
-        if let Some(conn) = self.conn_mut(id) {
-            if conn.put(packet) {
-                self.stats.control_sent += 1;
-            }
+        if self.conn_mut(id).is_some_and(|conn| conn.put(packet)) {
+            self.stats.control_sent += 1;
         }
         self.flush(id);
     }

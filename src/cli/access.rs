@@ -31,6 +31,8 @@ struct Answer {
     allowed: bool,
     /// The decisive filter; none: nothing allows it.
     by: Option<String>,
+    /// Where it stands.
+    file: Option<String>,
     line: Option<usize>,
 }
 
@@ -43,8 +45,8 @@ pub(super) fn ask(document: &Document, who: &Who, topic: &str) -> Option<Access>
     let names = Names { client_id: who.client_id.as_deref(), user: who.user.as_deref() };
     let answer = |action| {
         let Verdict { allowed, by } = acl.explain(names, action, topic);
-        let line = by.as_deref().map(|path| document.line(path));
-        Answer { allowed, by, line }
+        let (file, line) = by.as_deref().map(|path| document.line(path)).unzip();
+        Answer { allowed, by, file: file.map(str::to_owned), line }
     };
     Some(Access { publish: answer(Action::Publish), read: answer(Action::Read) })
 }
@@ -65,8 +67,8 @@ impl Access {
 
 impl Answer {
     fn why(&self) -> String {
-        match (&self.by, self.line) {
-            (Some(by), Some(line)) => format!("line {line}, {by}"),
+        match (&self.by, &self.file, self.line) {
+            (Some(by), Some(file), Some(line)) => format!("{file}:{line}, {by}"),
             _ => "no [[acl]] allows it".to_owned(),
         }
     }

@@ -24,7 +24,7 @@ pub(super) struct Args {
         long,
         long_help = "Print JSON:\n\
         {\"topic\": string, \"from\": string or null, \"refused\": string or null (why the local broker does not take it),\n \
-        \"access\": null or {\"publish\" and \"read\": {\"allowed\": boolean, \"by\": string or null, \"line\": number or null}},\n \
+        \"access\": null or {\"publish\" and \"read\": {\"allowed\": boolean, \"by\": string or null, \"file\": string or null, \"line\": number or null}},\n \
         \"taken\": [{\"upstream\": string, \"rule\": string, \"topic\": string (the new one), \"qos\": \"keep\", 0, 1 or 2,\n  \
         \"retain\": \"keep\", \"strip\" or \"set\", \"priority\": 0 to 9, \"ttl_seconds\": number (0: none),\n  \
         \"limit\": {\"messages\": number, \"bytes\": number}, \"when_full\": string}],\n \
