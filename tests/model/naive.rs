@@ -34,6 +34,7 @@ struct Waiting {
     delivery: Delivery,
     /// It was sent before, as far as known.
     sent: Dup,
+    came_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,8 @@ struct Session {
     will: Option<Will>,
     will_at: Option<Instant>,
     ends_at: Option<Instant>,
+    /// When the client went.
+    away_since: Instant,
 }
 
 impl Session {
@@ -215,6 +218,7 @@ impl Broker {
                 will: None,
                 will_at: None,
                 ends_at: None,
+                away_since: self.now,
             });
         }
         self.tell(client, Event::ConnAck { session_present: is_present });
@@ -233,6 +237,7 @@ impl Broker {
         let now = self.now;
         let Some(session) = self.session(client) else { return };
         session.online = None;
+        session.away_since = now;
         if session.ends_with_its_connection() {
             self.end_session(client);
             return;
@@ -321,13 +326,14 @@ impl Broker {
 
     /// Sends to whoever is there, and keeps for a session what is not acknowledged.
     fn deliver(&mut self, client: Client, message: Message, delivery: Delivery) {
+        let came_at = self.now;
         let Some(session) = self.session(client) else { return };
         let is_online = session.online.is_some();
         if delivery.qos == QoS::AtMostOnce && !is_online {
             // It may be dropped (section 4.3.1), and is.
             return;
         }
-        let waiting = Waiting { message, delivery, sent: Dup::No };
+        let waiting = Waiting { message, delivery, sent: Dup::No, came_at };
         if is_online { self.send_waiting(client, waiting) } else { session.waiting.push(waiting) }
     }
 
@@ -422,12 +428,14 @@ impl Broker {
         let now = self.now;
         for session in &mut self.sessions {
             for waiting in &mut session.waiting {
-                if waiting.sent != Dup::No {
-                    // That it was sent was not written down.
+                // That it was sent was not written down, and times are, to the millisecond.
+                let may_be_sent = waiting.came_at.as_micros() / 1000 <= session.away_since.as_micros() / 1000;
+                if waiting.sent != Dup::No || may_be_sent {
                     waiting.sent = Dup::Perhaps;
                 }
             }
             if session.online.take().is_some() {
+                session.away_since = now;
                 session.ends_at = session.expiry.map(|expiry| now + expiry);
                 session.will_at = session.will.as_ref().map(|will| now + will.delay);
             }

@@ -68,7 +68,7 @@ subscribe = 'site/#'
 client_id = 'client-12'
 subscribe = ['command', 'command/+/#']
 [[acl]]
-client_id = 'client-13'
+client_id = 'client-18'
 subscribe = '#'
 read = 'site/a/#'
 deny_read = ['site/b/#', 'site/n/#']
@@ -111,7 +111,7 @@ fn live(seed: u64) -> Result<(u64, u32, u32, u32), Vec<String>> {
     let version = if seed.is_multiple_of(2) { "5" } else { "3.1.1" };
     let mut clients = clients();
     let rules = if seed.is_multiple_of(3) {
-        clients.push(Client::subscriber(13, "#", QoS::ExactlyOnce));
+        clients.push(Client::subscriber(18, "#", QoS::ExactlyOnce));
         RULES
     } else {
         ""

@@ -15,6 +15,8 @@ use crate::store::SimStore;
 use crate::wire::{Connect, Publish, V5, V311, subscribe};
 
 const EPOCH: u64 = 1_700_000_000_000;
+/// After this time all that waits for the disk in no haste is there.
+pub const WRITTEN: Duration = Duration::from_millis(300);
 
 /// The server's side of a client, and what was seen of it.
 #[derive(Debug, Default)]
@@ -194,7 +196,7 @@ impl Rig {
     /// The power goes and comes back: only what the store has is left. What waits for company to be written does not
     /// wait for longer than a quarter of a second.
     pub fn restart(&mut self) {
-        self.pass(Duration::from_millis(300));
+        self.pass(WRITTEN);
         self.lives += 1;
         self.engine = start(&self.config, self.now, self.store.disk.recover(), self.lives);
         self.lines.iter_mut().for_each(|line| line.is_closed = true);

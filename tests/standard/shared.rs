@@ -1,6 +1,6 @@
 //! Shared subscriptions: section 4.8.2 of 5.0.
 
-use crate::rig::{Client, Rig};
+use crate::rig::{Client, Rig, WRITTEN};
 use crate::wire::{
     DISCONNECT, V5, hello, packet, puback, pubcomp, publish, pubrec, resume, subscribe, unsubscribe,
 };
@@ -110,6 +110,7 @@ fn a_member_that_was_sent_a_message_gets_it_again_when_it_returns() {
         let first = rig.one(members[0]);
         rig.lose(members[0]);
         let back = rig.connect(&resume(V5, "a"));
+        rig.pass(WRITTEN);
         let again = rig.one(back);
         assert_eq!((again.text(), again.pkid), (format!("t=x qos {qos} dup"), first.pkid));
         if qos == 1 {
