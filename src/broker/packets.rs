@@ -147,6 +147,10 @@ impl Broker {
         version: Version,
         frame: &Frame<'_>,
     ) -> Result<(), Fault> {
+        if self.conn(id).is_some_and(|conn| conn.acks.len() > usize::from(u16::MAX)) {
+            let text = "more requests wait than there are packet identifiers [MQTT-2.2.1-3]";
+            return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, text));
+        }
         if frame.packet_type() == Some(PacketType::Publish) {
             return self.handle_publish(now, queues, id, session, version, frame);
         }

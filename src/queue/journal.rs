@@ -3,11 +3,16 @@
 //! One batch is in hand, at most one is with the store. A change may carry a ticket; when the batch that holds it is
 //! committed, or the change turns out not to be needed any more, the ticket loses one hold. A ticket without holds is
 //! settled: what it stands for may be acknowledged.
+//!
+//! Of each session's record the batch in hand has one, the newest: however often a session changes while the disk
+//! hangs, no more of it waits.
+
+use std::collections::BTreeMap;
 
 use slab::Slab;
 
 use crate::config;
-use crate::queue::{Batch, DestId, Op, Token};
+use crate::queue::{Batch, DestId, Op, RecordKind, Token};
 use crate::time::{Duration, Instant, earliest};
 
 /// Deletions alone wait this long for company: after a crash they only mean a duplicate.
@@ -32,6 +37,14 @@ pub(crate) struct Place {
 struct Slot {
     op: Op,
     ticket: Option<Ticket>,
+    /// Tickets of those whose record this one replaced.
+    more: Vec<Ticket>,
+}
+
+impl Slot {
+    fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.ticket.into_iter().chain(self.more.iter().copied())
+    }
 }
 
 #[derive(Debug)]
@@ -56,6 +69,8 @@ pub(crate) struct Journal {
     max_bytes: usize,
     max_pending_bytes: usize,
     slots: Vec<Option<Slot>>,
+    /// Where the records of sessions lie among them.
+    records: BTreeMap<(RecordKind, Box<[u8]>), usize>,
     live: usize,
     bytes: usize,
     /// Identifier of the batch in hand.
@@ -76,6 +91,7 @@ impl Journal {
             max_bytes: settings.commit_bytes.max(1),
             max_pending_bytes: settings.max_pending_bytes,
             slots: Vec::new(),
+            records: BTreeMap::new(),
             live: 0,
             bytes: 0,
             id: 1,
@@ -126,6 +142,7 @@ impl Journal {
                 if slot.ticket == Some(ticket) {
                     slot.ticket = None;
                 }
+                slot.more.retain(|other| *other != ticket);
             }
         }
     }
@@ -151,9 +168,19 @@ impl Journal {
         }
         self.due_at = earliest(self.due_at, Some(due_at));
         self.bytes += cost(&op);
-        self.live += 1;
-        self.slots.push(Some(Slot { op, ticket }));
-        Place { batch: self.id, index: self.slots.len() - 1 }
+        let mut index = self.slots.len();
+        if let Some(record) = record_of(&op) {
+            index = *self.records.entry(record).or_insert(index);
+        }
+        if let Some(Some(slot)) = self.slots.get_mut(index) {
+            self.bytes -= cost(&slot.op);
+            slot.op = op;
+            slot.more.extend(ticket);
+        } else {
+            self.live += 1;
+            self.slots.push(Some(Slot { op, ticket, more: Vec::new() }));
+        }
+        Place { batch: self.id, index }
     }
 
     /// Takes a change back if it is still in hand; its ticket loses a hold.
@@ -166,12 +193,11 @@ impl Journal {
         self.live -= 1;
         if self.live == 0 {
             self.slots.clear();
+            self.records.clear();
             self.bytes = 0;
             self.due_at = None;
         }
-        if let Some(ticket) = slot.ticket {
-            self.release(ticket);
-        }
+        slot.tickets().for_each(|ticket| self.release(ticket));
         true
     }
 
@@ -229,6 +255,7 @@ impl Journal {
         if self.live == 0 || !(full || self.due_at.is_some_and(|at| at <= now)) {
             return None;
         }
+        self.records.clear();
         let slots: Vec<Slot> = self.slots.drain(..).flatten().collect();
         let batch = Batch { id: self.id, ops: slots.iter().map(|slot| slot.op.clone()).collect() };
         self.with_store = Some(WithStore { slots, bytes: self.bytes, retry_at: None });
@@ -251,9 +278,7 @@ impl Journal {
             {
                 appended.push(dest);
             }
-            if let Some(ticket) = slot.ticket {
-                self.release(ticket);
-            }
+            slot.tickets().for_each(|ticket| self.release(ticket));
         }
         appended.sort_unstable();
         appended.dedup();
@@ -288,6 +313,17 @@ impl Journal {
             Some(batch) => batch.retry_at,
             None => self.due_at,
         }
+    }
+}
+
+/// The record that a change sets or deletes, if it is that of a session.
+fn record_of(op: &Op) -> Option<(RecordKind, Box<[u8]>)> {
+    match op {
+        Op::Put { kind: kind @ (RecordKind::Session | RecordKind::SnClient), key, .. }
+        | Op::Remove { kind: kind @ (RecordKind::Session | RecordKind::SnClient), key } => {
+            Some((*kind, key.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -215,6 +215,25 @@ fn a_failing_disk_refuses_new_and_keeps_trying_the_old() {
 }
 
 #[test]
+fn of_a_record_that_changes_again_and_again_only_the_newest_waits() {
+    let mut queues = queues();
+    let mut put = |value: &[u8], token| queues.put(at(0), RecordKind::Session, b"c", value, token);
+    assert_eq!(put(b"one", Some(Token(1))), Outcome::Pending);
+    assert_eq!(put(b"two", None), Outcome::Done);
+    for n in 0..1000 {
+        assert_eq!(put(&[7; 1000], Some(Token(n))), Outcome::Pending);
+    }
+    assert!(queues.pending_bytes() < 2000, "{}", queues.pending_bytes());
+    let (ops, settled) = commit(&mut queues, at(300));
+    let record = Op::Put { kind: RecordKind::Session, key: b"c"[..].into(), value: [7; 1000].into() };
+    assert_eq!((ops, settled.len()), (vec![record], 1001));
+    // The next batch begins with nothing.
+    queues.delete_record(at(300), RecordKind::Session, b"c", None);
+    let (ops, _) = commit(&mut queues, at(900));
+    assert_eq!(ops, [Op::Remove { kind: RecordKind::Session, key: b"c"[..].into() }]);
+}
+
+#[test]
 fn an_expired_message_is_counted_and_skipped() {
     let mut queues = queues();
     let dest = line(&mut queues, LIMITS);
