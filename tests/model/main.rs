@@ -1,4 +1,4 @@
-//! The broker held against a naive one: wills, retained messages and sessions, with takeovers, expiries and restarts at
+//! The broker held against a naive one: wills, retained messages, sessions and rules, with takeovers, expiries and restarts at
 //! the very same instant. What clients see must be what the standard says, and where it allows several things, one of
 //! them.
 //!
@@ -25,8 +25,10 @@ const ACTIONS: usize = 40;
 /// One case: the same actions to both, as long as they agree.
 fn play(seed: u64, tells: bool) -> Result<(), String> {
     let mut script = Script::new(seed);
-    let mut real = Real::new();
-    let mut possible = vec![Broker::default()];
+    // Every other case has rules.
+    let with_rules = !seed.is_multiple_of(2);
+    let mut real = Real::new(with_rules);
+    let mut possible = vec![Broker::new(with_rules)];
     for _ in 0..ACTIONS {
         let action = script.next(&possible[0]);
         if action == Action::Restart {

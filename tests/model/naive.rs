@@ -70,9 +70,28 @@ impl Session {
     }
 }
 
+/// What the rules of `real::RULES` say, where they are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Rules(bool);
+
+impl Rules {
+    fn may_publish(self, client: Client, topic: &str) -> bool {
+        !self.0 || !matches!((client, topic), (1, "t/2") | (2, "u"))
+    }
+
+    fn may_subscribe(self, client: Client, Filter(filter): Filter) -> bool {
+        !self.0 || client != 2 || filter.starts_with('t')
+    }
+
+    fn may_read(self, client: Client, topic: &str) -> bool {
+        !self.0 || !matches!((client, topic), (1 | 2, "u"))
+    }
+}
+
 /// One possible state of the broker, and what its clients were sent in the last step.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Broker {
+    rules: Rules,
     now: Instant,
     sessions: Vec<Session>,
     retained: Vec<Message>,
@@ -80,6 +99,10 @@ pub struct Broker {
 }
 
 impl Broker {
+    pub fn new(with_rules: bool) -> Self {
+        Self { rules: Rules(with_rules), ..Self::default() }
+    }
+
     /// All states that may follow from this one by `action`.
     pub fn step(&self, action: &Action) -> Vec<Self> {
         let mut start = self.clone();
@@ -198,6 +221,11 @@ impl Broker {
         expiry: Option<Duration>,
         will: Option<&Will>,
     ) {
+        if will.is_some_and(|will| !self.rules.may_publish(client, will.publish.topic)) {
+            // It gets in nobody's way.
+            self.tell(client, Event::Refused);
+            return;
+        }
         // The one that was connected is disconnected [MQTT-3.1.4-3], and its will published as for any lost client.
         if let Some(old) = self.session(client).and_then(|session| session.online) {
             self.tell(client, Event::TakenOver(old.version));
@@ -283,6 +311,9 @@ impl Broker {
 
     /// PUBLISH, MQTT 5.0 section 3.3. A will comes from the client whose will it is.
     fn publish_from(&mut self, from: Client, publish: &Publish) {
+        if !self.rules.may_publish(from, publish.topic) {
+            return;
+        }
         let expires_at = publish.expiry.map(|expiry| self.now + expiry);
         let message = Message { publish: publish.clone(), from, expires_at };
         if publish.retain {
@@ -299,6 +330,9 @@ impl Broker {
 
     /// One copy for each client, for all its subscriptions that match [MQTT-3.3.4-2].
     fn route(&mut self, client: Client, message: &Message) {
+        if !self.rules.may_read(client, message.publish.topic) {
+            return;
+        }
         let Some(session) = self.session(client) else { return };
         let is_wanted = |subscription: &&Subscription| {
             // No local [MQTT-3.8.3-3].
@@ -376,7 +410,11 @@ impl Broker {
 
     /// SUBSCRIBE, MQTT 5.0 section 3.8.
     fn subscribe(&mut self, client: Client, filter: Filter, options: SubscribeOptions, id: Option<u32>) {
-        self.tell(client, Event::SubAck(options.qos));
+        let may = self.rules.may_subscribe(client, filter);
+        self.tell(client, Event::SubAck(may.then_some(options.qos)));
+        if !may {
+            return;
+        }
         let Some(session) = self.session(client) else { return };
         let new = Subscription { filter, options, id };
         let old = session.subscriptions.iter_mut().find(|old| old.filter == filter);
@@ -394,9 +432,11 @@ impl Broker {
         if !wanted {
             return;
         }
-        let now = self.now;
+        let (now, rules) = (self.now, self.rules);
         let alive = |message: &&Message| message.expires_at.is_none_or(|at| at >= now);
-        let matching = |message: &&Message| filter.matches(message.publish.topic);
+        let matching = |message: &&Message| {
+            filter.matches(message.publish.topic) && rules.may_read(client, message.publish.topic)
+        };
         let found: Vec<Message> = self.retained.iter().filter(alive).filter(matching).cloned().collect();
         for message in found {
             let delivery = Delivery {

@@ -21,8 +21,32 @@ use crate::store::SimStore;
 
 const CONFIG: &str = "[gateway]\nname = 'box'\n[store]\ncommit_interval = '0s'\n";
 
-static SETTINGS: LazyLock<Config> = LazyLock::new(|| {
-    Config::parse(CONFIG).unwrap_or_else(|errors| panic!("{errors}")).resolve("box").expect("a good name")
+/// Who may do what, in every other case.
+const RULES: &str = r##"
+[[acl]]
+client_id = ["c0", "c3"]
+publish = ["#"]
+subscribe = ["#"]
+
+[[acl]]
+client_id = ["c1"]
+publish = ["#"]
+subscribe = ["#"]
+deny_publish = ["t/2"]
+deny_read = ["u"]
+
+[[acl]]
+client_id = ["c2"]
+publish = ["t/#"]
+subscribe = ["t/#"]
+"##;
+
+/// Without rules, and with them.
+static SETTINGS: LazyLock<[Config; 2]> = LazyLock::new(|| {
+    ["", RULES].map(|rules| {
+        let parsed = Config::parse(&format!("{CONFIG}{rules}")).unwrap_or_else(|errors| panic!("{errors}"));
+        parsed.resolve("box").expect("a good name")
+    })
 });
 
 const WALL_AT_START: u64 = 1_700_000_000_000;
@@ -43,6 +67,7 @@ struct Link {
 }
 
 pub struct Real {
+    config: &'static Config,
     engine: Engine,
     store: SimStore,
     now: Instant,
@@ -51,9 +76,11 @@ pub struct Real {
 }
 
 impl Real {
-    pub fn new() -> Self {
+    pub fn new(with_rules: bool) -> Self {
+        let config = &SETTINGS[usize::from(with_rules)];
         Self {
-            engine: start(Instant::ZERO, Recovered::default(), 0),
+            config,
+            engine: start(config, Instant::ZERO, Recovered::default(), 0),
             store: SimStore::default(),
             now: Instant::ZERO,
             links: BTreeMap::new(),
@@ -118,18 +145,24 @@ impl Real {
             session_expiry: is_v5.then(|| expiry.map_or(u32::MAX, secs)),
             ..ConnectProperties::default()
         };
-        let (version, clean_start, client_id) = (*version, *clean, NAMES[*client]);
+        let (version, clean_start, client) = (*version, *clean, *client);
         let connect = Connect {
             version,
             clean_start,
             keep_alive: 0,
-            client_id,
+            client_id: NAMES[client],
             will,
             username: None,
             password: None,
             properties,
         };
         self.send_on(conn, &Packet::Connect(connect));
+        if !self.links.contains_key(&conn) {
+            // Refused: the one before goes on.
+            for link in self.links.values_mut().filter(|link| link.client == client) {
+                link.is_old = false;
+            }
+        }
     }
 
     fn publish(&mut self, client: Client, publish: &script::Publish) {
@@ -184,7 +217,7 @@ impl Real {
     fn restart(&mut self) {
         while self.store.finish().is_some() {}
         self.links.clear();
-        self.engine = start(self.now, self.store.disk.recover(), 1);
+        self.engine = start(self.config, self.now, self.store.disk.recover(), 1);
         self.drain();
     }
 
@@ -229,8 +262,10 @@ impl Real {
 
     fn closed(&mut self, conn: ConnId) {
         let Some(link) = self.links.remove(&conn) else { return };
-        let saw = if link.is_old { Saw::TakenOver(link.version) } else { Saw::Closed };
-        self.saw.entry(link.client).or_default().push(saw);
+        let saw = self.saw.entry(link.client).or_default();
+        if saw.last() != Some(&Saw::Refused) {
+            saw.push(if link.is_old { Saw::TakenOver(link.version) } else { Saw::Closed });
+        }
     }
 
     fn flush(&mut self, conn: ConnId) {
@@ -274,8 +309,8 @@ fn look(packet: &Packet<'_>) -> (Option<Saw>, Option<Packet<'static>>) {
     let done = ReasonCode::Success;
     match packet {
         Packet::ConnAck(ack) => {
-            assert_eq!(ack.reason, ReasonCode::Success);
-            (Some(Saw::ConnAck { session_present: ack.session_present }), None)
+            let accepted = Saw::ConnAck { session_present: ack.session_present };
+            (Some(if ack.reason.is_error() { Saw::Refused } else { accepted }), None)
         }
         Packet::Publish(publish) => {
             let answer = match publish.qos {
@@ -285,10 +320,11 @@ fn look(packet: &Packet<'_>) -> (Option<Saw>, Option<Packet<'static>>) {
             };
             (Some(Saw::Publish(came(publish))), answer)
         }
+        Packet::PubRec(rec) if rec.reason.is_error() => (None, None),
         Packet::PubRec(rec) => (None, Some(Packet::PubRel(PubRel::new(rec.pkid, done)))),
         Packet::PubRel(rel) => (None, Some(Packet::PubComp(PubComp::new(rel.pkid, done)))),
         Packet::SubAck(ack) => {
-            let granted = ack.codes.first().and_then(|code| QoS::from_u8(*code)).expect("every filter is granted");
+            let granted = ack.codes.first().and_then(|code| QoS::from_u8(*code));
             (Some(Saw::SubAck(granted)), None)
         }
         Packet::UnsubAck(_) => (Some(Saw::UnsubAck), None),
@@ -315,8 +351,8 @@ fn secs(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).expect("a few seconds")
 }
 
-fn start(now: Instant, recovered: Recovered, seed: u64) -> Engine {
-    let start = Start { config: &SETTINGS, recovered, seed, passwords: Vec::new() };
+fn start(config: &Config, now: Instant, recovered: Recovered, seed: u64) -> Engine {
+    let start = Start { config, recovered, seed, passwords: Vec::new() };
     Engine::new(at(now), start).expect("the configuration is good")
 }
 

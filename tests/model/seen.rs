@@ -40,8 +40,11 @@ pub enum Event {
     ConnAck {
         session_present: bool,
     },
+    /// CONNACK said no.
+    Refused,
     Publish(Delivery),
-    SubAck(QoS),
+    /// `None`: no.
+    SubAck(Option<QoS>),
     UnsubAck,
     /// Its connection ended, at its own wish.
     Closed,
@@ -67,8 +70,9 @@ pub struct Came {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saw {
     ConnAck { session_present: bool },
+    Refused,
     Publish(Came),
-    SubAck(QoS),
+    SubAck(Option<QoS>),
     UnsubAck,
     Closed,
     TakenOver(Version),
@@ -130,6 +134,7 @@ pub fn agree(should: &[Event], saw: &[Saw]) -> bool {
 fn plain(event: &Event) -> Option<Saw> {
     Some(match event {
         Event::ConnAck { session_present } => Saw::ConnAck { session_present: *session_present },
+        Event::Refused => Saw::Refused,
         Event::SubAck(qos) => Saw::SubAck(*qos),
         Event::UnsubAck => Saw::UnsubAck,
         Event::Closed => Saw::Closed,
