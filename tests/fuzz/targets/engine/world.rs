@@ -139,13 +139,21 @@ impl World {
         self.balance();
     }
 
-    /// At rest, each queue holds as many messages as there are rows of it on the disk.
+    /// At rest, each queue holds as many messages as there are rows of it on the disk. Only nodes, which know nothing of
+    /// connections, may have QoS 0 messages waiting.
     fn balance(&mut self) {
         self.work_off();
-        let counted: BTreeMap<String, u64> = self.lines();
+        let counted = self.lines();
+        let has_nodes = self.status().gateway.clients > 0;
         let now = at(self.now, self.wall);
         self.engine = start(self.config, now, self.store.disk.recover(), self.restarts + 1);
-        assert_eq!(self.lines(), counted, "what is counted, and what is found again");
+        let found = self.lines();
+        if has_nodes {
+            let is_known = |(name, count): (&String, &u64)| counted.get(name).is_some_and(|known| known >= count);
+            assert!(found.iter().all(is_known), "{counted:?} were counted, and {found:?} found again");
+        } else {
+            assert_eq!(found, counted, "what is found again, and what was counted");
+        }
     }
 
     fn lines(&self) -> BTreeMap<String, u64> {
