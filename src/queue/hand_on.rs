@@ -44,8 +44,9 @@ impl Queues {
 
     /// After a start: so many messages of each QoS, that arrived no later than `before`, may have been sent already.
     pub fn suspect(&mut self, dest: DestId, window: u16, before: Wall) {
+        let through = self.recovered_seq;
         if let Some(line) = self.line_mut(dest) {
-            (line.unsure, line.unsure_before) = ([window; 2], before);
+            (line.unsure, line.unsure_before, line.unsure_through) = ([window; 2], before, through);
         }
     }
 

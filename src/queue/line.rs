@@ -152,9 +152,10 @@ pub(crate) struct Line {
     /// It may hold messages of shared subscriptions.
     pub has_shared: bool,
     /// So many messages of QoS 1, and of QoS 2, at the head of what the store gives back were sent or may have been
-    /// sent by the process before, if they arrived no later than `unsure_before`.
+    /// sent by the process before, if they arrived no later than `unsure_before`, up to `unsure_through`.
     pub unsure: [u16; 2],
     pub unsure_before: Wall,
+    pub unsure_through: Seq,
     pub oldest_at: Option<Wall>,
     /// When the log was last told that something was dropped here.
     pub noticed_at: Option<Instant>,
@@ -188,6 +189,7 @@ impl Line {
             has_shared: false,
             unsure: [0; 2],
             unsure_before: Wall::default(),
+            unsure_through: Seq::default(),
             oldest_at: None,
             noticed_at: None,
             stats: LineStats::default(),
@@ -242,13 +244,14 @@ impl Line {
             let count = &mut self.unsure[usize::from(entry.delivery.qos == QoS::ExactlyOnce)];
             *count = count.saturating_add(1);
             self.unsure_before = self.unsure_before.max(entry.message.received_at);
+            self.unsure_through = self.unsure_through.max(entry.seq);
         }
     }
 
     /// Whether a row that the store gives back was sent, or may have been sent by the process before.
     pub(crate) fn is_unsure(&mut self, row: &Row) -> bool {
         let left = &mut self.unsure[usize::from(row.delivery.qos == QoS::ExactlyOnce)];
-        if *left == 0 || row.message.received_at > self.unsure_before {
+        if *left == 0 || row.message.received_at > self.unsure_before || row.seq > self.unsure_through {
             return false;
         }
         *left -= 1;

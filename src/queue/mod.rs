@@ -77,6 +77,8 @@ pub struct Queues {
     /// Bytes in the windows of all lines, counted as [`crate::mqtt::Message::cost`] for each that has the message.
     memory: usize,
     last_seq: Seq,
+    /// What was given out last by the process before.
+    recovered_seq: Seq,
     lines: Vec<Option<Line>>,
     by_name: BTreeMap<Box<str>, DestId>,
     journal: Journal,
@@ -104,6 +106,7 @@ impl Queues {
             max_memory: settings.max_memory_bytes,
             memory: 0,
             last_seq: recovered.last_seq,
+            recovered_seq: recovered.last_seq,
             lines: Vec::new(),
             by_name: BTreeMap::new(),
             journal: Journal::new(settings),
