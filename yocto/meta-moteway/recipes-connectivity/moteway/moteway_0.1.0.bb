@@ -15,7 +15,7 @@ require ${BPN}-crates.inc
 
 # The layer is part of the source, and builds the tree that it lies in: recipe and program cannot go apart, and nothing
 # but crates comes from the network. The README says how to build from a repository or an archive instead.
-# nooelint: oelint.vars.fileextrapaths oelint.vars.outofcontext - the files are above the layer, for the reason above
+# nooelint: oelint.vars.fileextrapaths - the files are above the layer, for the reason above
 FILESEXTRAPATHS:prepend := "${THISDIR}/../../../..:"
 SRC_URI += "file://Cargo.lock;subdir=${BP} \
             file://Cargo.toml;subdir=${BP} \
@@ -53,7 +53,7 @@ export CARGO_PROFILE_RELEASE_DEBUG = "line-tables-only"
 do_install() {
     install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/moteway ${D}${bindir}/moteway
 
-    install -d ${D}${sysconfdir}/moteway
+    install -d ${D}${sysconfdir}/moteway/conf.d
     install -m 0644 ${S}/config/moteway.toml ${D}${sysconfdir}/moteway
 
     install -d ${D}${systemd_system_unitdir}
