@@ -29,15 +29,22 @@ complete -c moteway -n "__fish_moteway_needs_command" -s V -l version -d 'Print 
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "run" -d 'Run the gateway in the foreground'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "check" -d 'Look for mistakes in a configuration, and say how to mend them'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what becomes of a message, without sending one'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "passwd" -d 'Set or delete the password of a user'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "config" -d 'Print configurations'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "demo" -d 'Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger'
 complete -c moteway -n "__fish_moteway_using_subcommand run" -s c -l config -d 'The configuration; the files conf.d/*.toml beside it are laid over it' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand run" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand check" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -l from -d 'The message comes from this upstream, not from a local client' -r
+complete -c moteway -n "__fish_moteway_using_subcommand route" -l user -d 'A client with this proved name publishes or reads it' -r
+complete -c moteway -n "__fish_moteway_using_subcommand route" -l client-id -d 'A client with this client id publishes or reads it' -r
 complete -c moteway -n "__fish_moteway_using_subcommand route" -s c -l config -d 'The configuration; the files conf.d/*.toml beside it are laid over it' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand route" -l anonymous -d 'A client without name or client id publishes or reads it'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -l json -d 'Print JSON'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s D -l delete -d 'Delete the user'
+complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s c -l create -d 'Make the file when there is none'
+complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand config; and not __fish_seen_subcommand_from default" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand config; and not __fish_seen_subcommand_from default" -f -a "default" -d 'The commented file with every key and its default'
 complete -c moteway -n "__fish_moteway_using_subcommand config; and __fish_seen_subcommand_from default" -s h -l help -d 'Print help'
