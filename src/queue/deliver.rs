@@ -106,6 +106,7 @@ impl Queues {
                 return None;
             }
             if entry.delivery.qos == QoS::ExactlyOnce
+                && entry.delivery.share != 0
                 && line.tells_who_came()
                 && !self.journal.is_committed(line.active_since)
             {

@@ -232,10 +232,11 @@ impl Line {
         }
     }
 
-    /// Whether QoS 2 waits until it is durable that the receiver came. A session that may have been sent a message is
-    /// then known by its record after a crash, and the message goes to nobody else [MQTT-4.8.2-5].
+    /// Whether QoS 2 of a shared subscription waits until it is durable that the receiver came. A session that may
+    /// have been sent a message is then known by its record after a crash, and the message goes to nobody else
+    /// [MQTT-4.8.2-5].
     pub(crate) fn tells_who_came(&self) -> bool {
-        self.durable && self.has_shared && matches!(self.owner, Owner::Session(_))
+        self.durable && matches!(self.owner, Owner::Session(_))
     }
 
     /// The entry leaves the window and will be read again.

@@ -25,6 +25,7 @@ fn sigterm_says_goodbye_keeps_everything_and_exits_0() {
     let (status, said) = gateway.terminate();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(said.contains("stopped"), "{said}");
+    assert_eq!(publisher.puback(1), ReasonCode::Success, "what is safe is acknowledged before");
     publisher.expect_disconnect(ReasonCode::ServerShuttingDown);
 
     gateway.start_again();
