@@ -24,27 +24,27 @@ struct Target {
 
 #[test]
 fn mqtt_packets() {
-    fuzz(&Target { name: "mqtt_packets", run: targets::mqtt_packets::run, rounds: 200_000 });
+    fuzz(&Target { name: "mqtt_packets", run: targets::mqtt_packets::run, rounds: 400_000 });
 }
 
 #[test]
 fn mqttsn_messages() {
-    fuzz(&Target { name: "mqttsn_messages", run: targets::mqttsn_messages::run, rounds: 200_000 });
+    fuzz(&Target { name: "mqttsn_messages", run: targets::mqttsn_messages::run, rounds: 400_000 });
 }
 
 #[test]
 fn framings() {
-    fuzz(&Target { name: "framings", run: targets::framings::run, rounds: 50_000 });
+    fuzz(&Target { name: "framings", run: targets::framings::run, rounds: 100_000 });
 }
 
 #[test]
 fn config() {
-    fuzz(&Target { name: "config", run: targets::config::run, rounds: 5_000 });
+    fuzz(&Target { name: "config", run: targets::config::run, rounds: 10_000 });
 }
 
 #[test]
 fn engine() {
-    fuzz(&Target { name: "engine", run: targets::engine::run, rounds: 3_000 });
+    fuzz(&Target { name: "engine", run: targets::engine::run, rounds: 15_000 });
 }
 
 fn fuzz(target: &Target) {
