@@ -19,7 +19,8 @@ use crate::script::{self, Action, Ending, Filter};
 use crate::seen::{Came, Saw};
 use crate::store::SimStore;
 
-const CONFIG: &str = "[gateway]\nname = 'box'\n[store]\ncommit_interval = '0s'\n";
+/// Every change is written at once: nothing that has to be on the disk first is put off.
+const CONFIG: &str = "[gateway]\nname = 'box'\n[store]\ncommit_interval = '0s'\ncommit_messages = 1\n";
 
 /// Who may do what, in every other case.
 const RULES: &str = r##"
