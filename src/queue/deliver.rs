@@ -326,8 +326,36 @@ impl Queues {
             line.window.remove(index);
             line.window_bytes -= cost;
             self.memory -= cost;
+        } else {
+            line.done_bytes += cost;
         }
         self.pop_done(now, dest);
+        self.thin_out(now, dest);
+    }
+
+    /// A receiver that leaves one message without an answer does not stop the others: what is done behind that one
+    /// leaves the window, and its rows go, once it fills half of it.
+    fn thin_out(&mut self, now: Now, dest: DestId) {
+        let limit = self.window_bytes.min(self.memory_left());
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        if line.done_bytes * 2 <= limit {
+            return;
+        }
+        let (mut index, mut done_before) = (0, 0);
+        line.window.retain(|entry| {
+            if entry.done {
+                done_before += usize::from(index < line.taken);
+                if entry.stored != Stored::Never {
+                    self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
+                }
+            }
+            index += 1;
+            !entry.done
+        });
+        line.taken -= done_before;
+        line.window_bytes -= line.done_bytes;
+        self.memory -= std::mem::take(&mut line.done_bytes);
+        self.refill(dest);
     }
 
     fn pop_done(&mut self, now: Now, dest: DestId) {
@@ -336,6 +364,7 @@ impl Queues {
         while line.window.front().is_some_and(|entry| entry.done) {
             let Some(entry) = line.window.pop_front() else { break };
             line.window_bytes -= entry.message.cost();
+            line.done_bytes -= entry.message.cost();
             self.memory -= entry.message.cost();
             line.taken = line.taken.saturating_sub(1);
             if entry.stored != Stored::Never {

@@ -125,6 +125,8 @@ pub(crate) struct Line {
     pub limits: Limits,
     pub window: VecDeque<Entry>,
     pub window_bytes: usize,
+    /// Of entries that are done and lie behind one that is not.
+    pub done_bytes: usize,
     /// Leading entries of the window that were taken.
     pub taken: usize,
     pub count: u64,
@@ -172,6 +174,7 @@ impl Line {
             limits,
             window: VecDeque::new(),
             window_bytes: 0,
+            done_bytes: 0,
             taken: 0,
             count: 0,
             bytes: 0,
@@ -214,6 +217,11 @@ impl Line {
     /// The first entry that is neither taken nor done.
     pub(crate) fn first_waiting(&self) -> Option<usize> {
         (self.taken..self.window.len()).find(|&index| !self.window[index].done)
+    }
+
+    /// Whether all that was read ahead is on its way, and one at most is without an answer.
+    pub(crate) fn waits_for_one(&self) -> bool {
+        self.taken == self.window.len() && self.window.iter().filter(|entry| !entry.done).nth(1).is_none()
     }
 
     pub(crate) fn push_back(&mut self, entry: Entry) {

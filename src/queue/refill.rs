@@ -11,12 +11,14 @@ const MAX_ROWS: u32 = 4096;
 const REREAD: Duration = Duration::from_secs(1);
 
 impl Queues {
-    /// Asks for more rows when less than half of the window is left and there are rows beyond it.
+    /// Asks for more rows when less than half of the window is left and there are rows beyond it. One message that
+    /// fills the window and is not acknowledged does not hold up the rest.
     pub(crate) fn refill(&mut self, dest: DestId) {
         let (active, idle) = (self.window_bytes.min(self.memory_left()), self.idle_window_bytes);
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let limit = if line.active { active } else { idle };
-        if line.beyond == 0 || line.reading.is_some() || line.window_bytes * 2 > limit {
+        let is_full = (line.window_bytes - line.done_bytes) * 2 > limit && !line.waits_for_one();
+        if line.beyond == 0 || line.reading.is_some() || is_full {
             return;
         }
         let after = line.window_end;

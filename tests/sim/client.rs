@@ -21,6 +21,9 @@ pub fn parse(payload: &[u8]) -> MessageId {
     (publisher.parse().unwrap(), number.parse().unwrap())
 }
 
+/// How many messages a dawdler takes before it acknowledges the first of them.
+const DAWDLE: usize = 100;
+
 #[derive(Debug, Clone)]
 struct Outgoing {
     pkid: u16,
@@ -57,6 +60,9 @@ pub struct Client {
     pub leaves: bool,
     /// Connects for no other reason than to end its session.
     pub leaving: bool,
+    /// Leaves one message without an answer until so many others came.
+    pub dawdles: bool,
+    withheld: Option<(u16, usize)>,
 }
 
 impl Client {
@@ -80,12 +86,21 @@ impl Client {
             window,
             leaves: false,
             leaving: false,
+            dawdles: false,
+            withheld: None,
         }
     }
 
     pub fn subscriber(number: u32, filter: &'static str, qos: QoS) -> Self {
         let mut client = Self::new(number, String::new(), qos, 0);
         client.subscribes = Some(filter);
+        client
+    }
+
+    /// A subscriber that acknowledges out of turn.
+    pub fn dawdler(number: u32, filter: &'static str) -> Self {
+        let mut client = Self::subscriber(number, filter, QoS::AtLeastOnce);
+        client.dawdles = true;
         client
     }
 
@@ -125,6 +140,7 @@ impl Client {
         self.connected = false;
         self.ready = false;
         self.subscribed = false;
+        self.withheld = None;
     }
 
     /// Publishes one more message if the window has room.
@@ -236,7 +252,17 @@ impl Client {
             QoS::AtMostOnce => self.received.push((id, publish.qos)),
             QoS::AtLeastOnce => {
                 self.received.push((id, publish.qos));
+                if self.dawdles && self.withheld.is_none() {
+                    self.withheld = Some((publish.pkid, self.received.len() + DAWDLE));
+                    return;
+                }
                 Packet::PubAck(PubAck::new(publish.pkid, ReasonCode::Success)).encode(Version::V311, out);
+                if let Some((pkid, until)) = self.withheld
+                    && self.received.len() >= until
+                {
+                    self.withheld = None;
+                    Packet::PubAck(PubAck::new(pkid, ReasonCode::Success)).encode(Version::V311, out);
+                }
             }
             QoS::ExactlyOnce => {
                 if self.receipts.insert(publish.pkid) {

@@ -89,6 +89,7 @@ fn clients() -> Vec<Client> {
         Client::subscriber(10, "site/#", QoS::AtLeastOnce),
         Client::subscriber(11, "site/#", QoS::ExactlyOnce),
         Client::subscriber(12, "command/#", QoS::ExactlyOnce),
+        Client::dawdler(19, "site/#"),
         Client::subscriber(13, "$share/once/site/#", QoS::AtLeastOnce),
         Client::leaver(14, "$share/once/site/#", QoS::AtLeastOnce),
         Client::leaver(15, "$share/once/site/#", QoS::AtLeastOnce),

@@ -1,6 +1,6 @@
 //! The server as sender: sections 3.3.4, 4.3 to 4.6 and 4.9 of 5.0, and what bounds it.
 
-use crate::rig::{Client, Rig};
+use crate::rig::{Client, Rig, WRITTEN};
 use crate::sent::Sent;
 use crate::wire::{
     ALL, Connect, PINGREQ, V5, V311, hello, packet, puback, pubcomp, publish, pubrec, resume, subscribe,
@@ -355,7 +355,7 @@ fn the_topic_that_is_sent_matches_the_filter_and_is_what_was_published() {
 fn identifiers_come_round_without_meeting_those_under_way() {
     // The rig holds each new identifier against those that are not acknowledged.
     for level in ALL {
-        let mut rig = Rig::with("[store]\nwindow_bytes = \"64MiB\"");
+        let mut rig = Rig::new();
         let client = rig.connect(&resume(level, "c"));
         rig.subscribe(client, "t", 2);
         let publisher = rig.connect(&hello(level, "pub"));
@@ -383,6 +383,40 @@ fn identifiers_come_round_without_meeting_those_under_way() {
         let client = rig.connect(&resume(level, "c"));
         let again: Vec<u16> = rig.take(client).iter().map(|sent| sent.pkid).collect();
         assert_eq!(again, held, "they have theirs still");
+    }
+}
+
+#[test]
+fn one_message_without_an_answer_does_not_stop_the_others() {
+    for held in [10, 20_000] {
+        let mut rig = Rig::with("[store]\nwindow_bytes = \"16KiB\"");
+        let client = rig.connect(&resume(V5, "c"));
+        rig.subscribe(client, "t", 1);
+        let publisher = rig.connect(&hello(V5, "pub"));
+        rig.publish(publisher, &publish("t", &"h".repeat(held)).qos(1, 1));
+        for _ in 0..500 {
+            rig.publish(publisher, &publish("t", "x").qos(1, 9));
+        }
+        let mut sent = rig.take(client);
+        sent.remove(0);
+        let mut seen = 0;
+        while !sent.is_empty() {
+            seen += sent.len();
+            let acknowledgements: Vec<u8> = sent.iter().flat_map(|sent| puback(sent.pkid)).collect();
+            rig.acknowledge(client, &acknowledgements);
+            rig.pass(WRITTEN);
+            sent = rig.take(client);
+        }
+        assert_eq!(seen, 500, "behind {held} bytes");
+        rig.lose(client);
+        rig.restart();
+        let client = rig.connect(&resume(V5, "c"));
+        let again = rig.take(client);
+        assert_eq!(again.len(), 1, "only the one that was not acknowledged");
+        rig.acknowledge(client, &puback(again[0].pkid));
+        rig.lose(client);
+        let client = rig.connect(&resume(V5, "c"));
+        assert_eq!(rig.read(client), NOTHING);
     }
 }
 
