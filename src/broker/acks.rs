@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 struct Reply {
     bytes: ReplyBytes,
     settled: bool,
+    /// The last answer to a PUBLISH of QoS 1 or 2.
+    is_last: bool,
 }
 
 /// Most replies are four octets: no allocation for those.
@@ -49,18 +51,18 @@ pub(crate) struct Acks {
 
 impl Acks {
     /// Adds a reply that waits, and gives its number.
-    pub(crate) fn push(&mut self, bytes: ReplyBytes) -> u32 {
-        self.add(bytes, false)
+    pub(crate) fn push(&mut self, bytes: ReplyBytes, is_last: bool) -> u32 {
+        self.add(bytes, false, is_last)
     }
 
     /// Adds a reply that waits only for those before it.
-    pub(crate) fn push_settled(&mut self, bytes: ReplyBytes) {
-        self.add(bytes, true);
+    pub(crate) fn push_settled(&mut self, bytes: ReplyBytes, is_last: bool) {
+        self.add(bytes, true, is_last);
     }
 
-    fn add(&mut self, bytes: ReplyBytes, settled: bool) -> u32 {
+    fn add(&mut self, bytes: ReplyBytes, settled: bool, is_last: bool) -> u32 {
         let number = self.next_number();
-        self.waiting.push_back(Reply { bytes, settled });
+        self.waiting.push_back(Reply { bytes, settled, is_last });
         number
     }
 
@@ -77,14 +79,14 @@ impl Acks {
         }
     }
 
-    /// The next reply that may be sent.
-    pub(crate) fn pop(&mut self) -> Option<ReplyBytes> {
+    /// The next reply that may be sent, and whether it is the last answer to a PUBLISH.
+    pub(crate) fn pop(&mut self) -> Option<(ReplyBytes, bool)> {
         let reply = self.waiting.pop_front_if(|reply| reply.settled)?;
         self.first = self.first.wrapping_add(1);
         if self.waiting.is_empty() && self.waiting.capacity() > 64 {
             self.waiting = VecDeque::new();
         }
-        Some(reply.bytes)
+        Some((reply.bytes, reply.is_last))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -103,13 +105,14 @@ mod tests {
     #[test]
     fn replies_leave_in_the_order_of_the_requests() {
         let mut acks = Acks::default();
-        let first = acks.push(ReplyBytes::new(b"1"));
-        let second = acks.push(ReplyBytes::new(b"2222222222"));
-        acks.push_settled(ReplyBytes::new(b"3"));
+        let first = acks.push(ReplyBytes::new(b"1"), true);
+        let second = acks.push(ReplyBytes::new(b"2222222222"), false);
+        acks.push_settled(ReplyBytes::new(b"3"), true);
         acks.settle(second);
-        assert_eq!(acks.pop(), None);
+        assert!(acks.pop().is_none());
         acks.settle(first);
-        let sent: Vec<u8> = std::iter::from_fn(|| acks.pop()).flat_map(|b| b.as_slice().to_vec()).collect();
+        let sent: Vec<u8> =
+            std::iter::from_fn(|| acks.pop()).flat_map(|(bytes, _)| bytes.as_slice().to_vec()).collect();
         assert_eq!(sent, b"122222222223");
         acks.settle(first);
         assert!(acks.is_empty());

@@ -74,6 +74,8 @@ pub(crate) struct Connection {
     /// What the aliases that the client defined take, about.
     pub alias_bytes: usize,
     pub acks: Acks,
+    /// QoS 1 and 2 messages of the client that have not had their last answer on this connection.
+    pub unanswered: u16,
     pub inflight: VecDeque<Flight>,
     /// What the connection before it left and was not sent again yet.
     unacked: VecDeque<(Seq, u16)>,
@@ -105,6 +107,7 @@ impl Connection {
             aliases: None,
             alias_bytes: 0,
             acks: Acks::default(),
+            unanswered: 0,
             inflight: VecDeque::new(),
             unacked: VecDeque::new(),
             last_pkid: 0,

@@ -361,8 +361,9 @@ impl Broker {
             return;
         }
         conn.acks.settle(number);
-        while let Some(bytes) = conn.acks.pop() {
+        while let Some((bytes, is_last)) = conn.acks.pop() {
             conn.outbox.put(bytes.as_slice());
+            conn.unanswered = conn.unanswered.saturating_sub(u16::from(is_last));
         }
         self.flush(id);
     }

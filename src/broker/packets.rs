@@ -202,8 +202,14 @@ impl Broker {
         self.stats.control_sent += 1;
         let Some(conn) = self.conn_mut(id) else { return };
         let settled = outcome != Outcome::Pending;
+        let is_last = match packet {
+            Packet::PubAck(_) | Packet::PubComp(_) => true,
+            Packet::PubRec(rec) => rec.reason.is_error(),
+            _ => false,
+        };
         if settled && conn.acks.is_empty() {
             conn.put(packet);
+            conn.unanswered = conn.unanswered.saturating_sub(u16::from(is_last));
             return;
         }
         let mut bytes = Vec::with_capacity(8);
@@ -214,9 +220,9 @@ impl Broker {
         }
         let bytes = ReplyBytes::new(&bytes);
         if settled {
-            conn.acks.push_settled(bytes);
+            conn.acks.push_settled(bytes, is_last);
         } else {
-            conn.acks.push(bytes);
+            conn.acks.push(bytes, is_last);
         }
     }
 

@@ -166,19 +166,21 @@ impl Broker {
             self.reply_when(id, outcome, &Packet::PubRec(PubRec::new(pkid, ReasonCode::Success)));
             return Ok(());
         }
-        self.check_receive_maximum(queues, id, receipt.map(|(dest, _)| dest))?;
+        self.check_receive_maximum(id)?;
         let (outcome, matched) = self.publish(now, queues, origin, &inbound, Some(token), receipt);
         self.acknowledge(id, publish, outcome, matched)
     }
 
-    /// A 5.0 client keeps to the Receive Maximum it was told [MQTT-3.3.4-7].
-    fn check_receive_maximum(&self, queues: &Queues, id: ConnId, line: Option<DestId>) -> Result<(), Fault> {
-        let Some(conn) = self.conn(id) else { return Ok(()) };
-        let open = conn.acks.len().max(line.map_or(0, |dest| queues.receipts(dest)));
-        if conn.version == Version::V5 && open >= usize::from(self.limits.receive_maximum) {
+    /// A 5.0 client keeps to the Receive Maximum it was told [MQTT-3.3.4-7]. It counts anew on each connection, so what
+    /// an earlier one left open is no part of it (section 4.9).
+    fn check_receive_maximum(&mut self, id: ConnId) -> Result<(), Fault> {
+        let max = self.limits.receive_maximum;
+        let Some(conn) = self.conn_mut(id) else { return Ok(()) };
+        if conn.version == Version::V5 && conn.unanswered >= max {
             // [MQTT-3.3.4-9]
             return Err(Fault::beyond(Limit::ReceiveMaximum, ReasonCode::ReceiveMaximumExceeded));
         }
+        conn.unanswered = conn.unanswered.saturating_add(1);
         Ok(())
     }
 

@@ -244,12 +244,6 @@ impl Queues {
         Some(self.change(now, Op::Receive { dest, pkid }, token))
     }
 
-    /// How many inbound QoS 2 identifiers wait for their release.
-    #[must_use]
-    pub fn receipts(&self, dest: DestId) -> usize {
-        self.line(dest).map_or(0, |line| line.receipts.len())
-    }
-
     /// Inbound QoS 2: remembers the identifier together with its message.
     pub fn receive(&mut self, now: Now, admission: &mut Admission, dest: DestId, pkid: u16) {
         let batch = self.journal.id();

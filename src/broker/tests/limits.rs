@@ -211,6 +211,14 @@ fn receive_maximum() {
     }
     assert_eq!(bench.publish_text(0, "t", "x", QoS::ExactlyOnce, 3), ["disconnect ReceiveMaximumExceeded"]);
     assert_eq!(bench.hits(Limit::ReceiveMaximum), 1);
+    // What the lost connection left open does not count on the next, and neither do other requests.
+    bench.connect(1, &hello(V5, "a"));
+    bench.hold = true;
+    bench.subscribe(1, V5, "other", qos(QoS::AtLeastOnce), None);
+    for pkid in [3, 4] {
+        assert!(bench.publish_text(1, "t", "x", QoS::ExactlyOnce, pkid).is_empty());
+    }
+    assert_eq!(bench.publish_text(1, "t", "x", QoS::ExactlyOnce, 5), ["disconnect ReceiveMaximumExceeded"]);
 }
 
 /// A session whose client is away, with two messages waiting, and a third.
