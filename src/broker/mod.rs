@@ -357,7 +357,8 @@ impl Broker {
     pub fn handle_settled(&mut self, token: Token) {
         let (id, epoch, number) = connection::split_token(token);
         let Some(conn) = self.conn_mut(id) else { return };
-        if conn.epoch != epoch {
+        // Nothing follows a DISCONNECT [MQTT-3.14.4-1]; a client whose message is safe all the same sends it again.
+        if conn.epoch != epoch || conn.closing {
             return;
         }
         conn.acks.settle(number);
