@@ -87,7 +87,14 @@ impl Broker {
         // Before 5.0 no return code speaks of a will's topic: then there is no CONNACK [MQTT-3.2.2-6].
         let is_5 = self.conn(id).is_some_and(|conn| conn.version == Version::V5);
         if is_5 || fault.reason != ReasonCode::TopicNameInvalid {
-            self.reply(id, &Packet::ConnAck(ConnAck::refusal(fault.reason)));
+            let mut refusal = ConnAck::refusal(fault.reason);
+            refusal.properties.reason_string = Some(fault.text);
+            let told = self.conn_mut(id).is_some_and(|conn| {
+                // A reason string must not make it too large [MQTT-3.2.2-19].
+                conn.put(&Packet::ConnAck(refusal)) || conn.put(&Packet::ConnAck(ConnAck::refusal(fault.reason)))
+            });
+            self.stats.control_sent += u64::from(told);
+            self.flush(id);
         }
         self.close(id);
     }
@@ -254,7 +261,10 @@ impl Broker {
     /// Whoever has the session loses it [MQTT-3.1.4-3].
     fn take_over(&mut self, now: Now, queues: &mut Queues, session: u32) {
         match self.sessions.get(session as usize).map(|session| session.peer) {
-            Some(Peer::Conn(old)) => self.end(now, queues, old, Some(ReasonCode::SessionTakenOver), true),
+            Some(Peer::Conn(old)) => {
+                let why = Fault::new(ReasonCode::SessionTakenOver, "another connection has the client id");
+                self.end(now, queues, old, Some(why), true);
+            }
             Some(Peer::Local) => {
                 self.outputs.push_back(Output::TakenOver(session));
                 self.session_lost(now, queues, session, true);

@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     pub window: usize,
     /// The client's Maximum Packet Size.
     pub max_packet: u32,
+    /// Reason strings may come with other packets than CONNACK and DISCONNECT [MQTT-3.1.2-29].
+    pub wants_reasons: bool,
     /// Boxed, because most have none.
     pub aliases: Option<Box<Aliases>>,
     /// What the aliases that the client defined take, about.
@@ -104,6 +106,7 @@ impl Connection {
             silence: None,
             window: 1,
             max_packet: u32::MAX,
+            wants_reasons: true,
             aliases: None,
             alias_bytes: 0,
             acks: Acks::default(),

@@ -1,6 +1,7 @@
 //! What time alone brings about: silent connections, wills that are due, sessions that end, retained messages that
 //! expire.
 
+use crate::broker::packets::Fault;
 use crate::broker::publish::{Inbound, Origin};
 use crate::broker::session::Peer;
 use crate::broker::{Broker, Limit, RETAINED_SWEEP, Timer};
@@ -77,7 +78,13 @@ impl Broker {
         } else {
             self.hit(now, Limit::ConnectTimeout, id);
         }
-        self.end(now, queues, id, Some(ReasonCode::KeepAliveTimeout), true);
+        self.end(
+            now,
+            queues,
+            id,
+            Some(Fault::new(ReasonCode::KeepAliveTimeout, "nothing heard for one and a half keep-alives")),
+            true,
+        );
     }
 
     fn check_session(&mut self, now: Now, queues: &mut Queues, session: u32, generation: u32) {

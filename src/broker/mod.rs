@@ -45,6 +45,7 @@ use crate::broker::acl::Acl;
 use crate::broker::connection::{Connection, Unacked};
 use crate::broker::limits::Told;
 use crate::broker::login::{Check, Door, Logins};
+use crate::broker::packets::Fault;
 use crate::broker::retained::Retained;
 use crate::broker::routes::Routes;
 use crate::broker::session::Session;
@@ -371,9 +372,10 @@ impl Broker {
 
     /// The daemon is about to stop: clients are told [MQTT-4.13.2].
     pub fn handle_shutdown(&mut self, now: Now, queues: &mut Queues) {
+        let why = Fault::new(ReasonCode::ServerShuttingDown, "the gateway is stopped");
         for index in 0..self.conns.len() {
             let Ok(number) = u32::try_from(index) else { break };
-            self.end(now, queues, ConnId(number), Some(ReasonCode::ServerShuttingDown), true);
+            self.end(now, queues, ConnId(number), Some(why), true);
         }
     }
 
@@ -409,18 +411,21 @@ impl Broker {
         }
     }
 
-    /// Ends a connection from this side: the reason is sent to a 5.0 client that was accepted, the session is left.
-    fn end(&mut self, now: Now, queues: &mut Queues, id: ConnId, reason: Option<ReasonCode>, will: bool) {
+    /// Ends a connection from this side: why is told to a 5.0 client that was accepted, the session is left.
+    fn end(&mut self, now: Now, queues: &mut Queues, id: ConnId, why: Option<Fault>, will: bool) {
         let Some(conn) = self.conn_mut(id) else { return };
         if conn.closing {
             return;
         }
         let session = conn.session.take();
         let left = conn.leave();
-        if let (Some(reason), Some(_), Version::V5) = (reason, session, conn.version)
-            && conn.put(&Packet::Disconnect(Disconnect::new(reason)))
-        {
-            self.stats.control_sent += 1;
+        if let (Some(why), Some(_), Version::V5) = (why, session, conn.version) {
+            let mut disconnect = Disconnect::new(why.reason);
+            disconnect.properties.reason_string = Some(why.text);
+            let told = conn.put(&Packet::Disconnect(disconnect))
+                // A reason string must not make it too large [MQTT-3.14.2-3].
+                || conn.put(&Packet::Disconnect(Disconnect::new(why.reason)));
+            self.stats.control_sent += u64::from(told);
         }
         self.close(id);
         if let Some(session) = session {

@@ -186,7 +186,7 @@ impl Broker {
             self.stats.protocol_errors += 1;
             self.notice(Level::Info, "client broke the protocol", id, fault.text);
         }
-        self.end(now, queues, id, Some(fault.reason), true);
+        self.end(now, queues, id, Some(fault), true);
     }
 
     /// Appends a packet to the outbox.
@@ -313,6 +313,15 @@ impl Broker {
 }
 
 /// The reason that a 5.0 client gets for a publish that was refused.
+pub(crate) fn refusal_text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotAuthorised => "the client may not publish to the topic",
+        Refusal::Full => "a queue that needs the message is full",
+        Refusal::Store => "the disk is full, or does not answer",
+        Refusal::Topic => "the topic is longer or deeper than is allowed here",
+    }
+}
+
 pub(crate) fn refusal_reason(refusal: Refusal) -> ReasonCode {
     match refusal {
         Refusal::NotAuthorised => ReasonCode::NotAuthorized,

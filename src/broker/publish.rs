@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::broker::connection::Connection;
-use crate::broker::packets::{Fault, refusal_reason};
+use crate::broker::packets::{Fault, refusal_reason, refusal_text};
 use crate::broker::routes::{Leg, Route};
 use crate::broker::session::{Peer, Session};
 use crate::broker::target::{BridgeRule, Target};
@@ -13,8 +13,8 @@ use crate::broker::{Broker, Limit};
 use crate::config::{RuleQos, RuleRetain, UpstreamId};
 use crate::mqtt::publish::{Head, encode_head};
 use crate::mqtt::{
-    ConnId, Frame, Message, MessageParts, Packet, PubAck, PubRec, Publish, QoS, ReasonCode, UserProperties,
-    Version, topic,
+    ConnId, Frame, Message, MessageParts, Packet, PubAck, PubRec, Publish, QoS, ReasonCode, ReasonProperties,
+    UserProperties, Version, topic,
 };
 use crate::queue::{Admission, Delivery, DestId, Outcome, Queues, Refusal, Token};
 use crate::time::Now;
@@ -192,30 +192,40 @@ impl Broker {
         matched: bool,
     ) -> Result<(), Fault> {
         let version = self.conn(id).map_or(Version::V311, |conn| conn.version);
+        let mut properties = ReasonProperties::default();
         let reason = match outcome {
             Outcome::Refused(refusal) => {
                 self.stats.publish_refused += u64::from(refusal != Refusal::NotAuthorised);
                 let reason = refusal_reason(refusal);
                 if version != Version::V5 && refusal != Refusal::NotAuthorised {
-                    // 3.1.1 has no way to say no. What is not allowed is acknowledged and dropped, counted and told, or
-                    // the client would try for ever. As for the rest: without PUBACK the client sends the message again, and all after
-                    // it, when it has connected anew: nothing is lost and the order holds.
+                    // 3.1.1 has no way to say no. What is not allowed is acknowledged and dropped, counted and told,
+                    // or the client would try for ever. As for the rest: without PUBACK the client sends the message
+                    // again, and all after it, when it has connected anew: nothing is lost and the order holds.
                     return Err(Fault::new(
                         reason,
                         "a publish was refused, and 3.1.1 knows no other way to say so",
                     ));
                 }
+                properties.reason_string = self.reason_string(id, refusal_text(refusal));
                 reason
             }
             _ if matched => ReasonCode::Success,
             _ => ReasonCode::NoMatchingSubscribers,
         };
         let packet = match publish.qos {
-            QoS::ExactlyOnce => Packet::PubRec(PubRec::new(publish.pkid, reason)),
-            _ => Packet::PubAck(PubAck::new(publish.pkid, reason)),
+            QoS::ExactlyOnce => Packet::PubRec(PubRec { properties, ..PubRec::new(publish.pkid, reason) }),
+            _ => Packet::PubAck(PubAck { properties, ..PubAck::new(publish.pkid, reason) }),
         };
         self.reply_when(id, outcome, &packet);
         Ok(())
+    }
+
+    /// The reason string of an acknowledgement, where the client wants one [MQTT-3.1.2-29] and it fits [MQTT-3.4.2-2].
+    fn reason_string(&self, id: ConnId, text: &'static str) -> Option<&'static str> {
+        // Header, identifier, reason code and the lengths around the text.
+        const REST: usize = 16;
+        let conn = self.conn(id)?;
+        (conn.wants_reasons && REST + text.len() <= conn.max_packet as usize).then_some(text)
     }
 
     /// Hands a message to everyone who should have it. Nothing is stored or sent when it is refused. The token is

@@ -5,6 +5,7 @@ mod alias;
 mod bench;
 mod limits;
 mod login;
+mod reasons;
 mod share;
 mod sys_topics;
 mod users;

@@ -61,6 +61,7 @@ impl Broker {
     ) {
         if let Some(conn) = self.conn_mut(id) {
             conn.max_packet = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+            conn.wants_reasons = connect.properties.request_problem_information.unwrap_or(true);
         }
         if connect.properties.authentication_method.is_some() {
             let text = "enhanced authentication is not supported";
@@ -255,7 +256,7 @@ impl Broker {
             return self.watch_token(now, id, ends);
         }
         self.notice(Level::Info, "client's token is over", id, "it has to log in with a new one");
-        self.end(now, queues, id, Some(ReasonCode::NotAuthorized), true);
+        self.end(now, queues, id, Some(Fault::new(ReasonCode::NotAuthorized, "the token is over")), true);
     }
 
     /// A box that does not know the time lets in whoever has a token that was good once.

@@ -298,20 +298,29 @@ impl Bench {
 
     /// What the connection was sent since the last time, after everything settled.
     pub(super) fn sent(&mut self, conn: u32, version: Version) -> Vec<String> {
+        packets(version, &self.sent_bytes(conn))
+    }
+
+    pub(super) fn sent_bytes(&mut self, conn: u32) -> Vec<u8> {
         let Some(outbox) = self.broker.outbox(ConnId(conn)) else { return Vec::new() };
         let outbox = std::mem::take(outbox);
         let mut slices = [std::io::IoSlice::new(&[]); 16];
         let filled = outbox.slices(&mut slices);
         let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
         assert_eq!(bytes.len(), outbox.len());
-        packets(version, &bytes)
+        bytes
     }
 
     pub(super) fn connect(&mut self, conn: u32, connect: &Connect<'_>) -> Vec<String> {
+        self.dial(conn, connect);
+        self.sent(conn, connect.version)
+    }
+
+    /// Connects, and leaves the answer to be looked at.
+    pub(super) fn dial(&mut self, conn: u32, connect: &Connect<'_>) {
         let now = self.now();
         self.broker.handle_accepted(now, ConnId(conn), ListenerId(0), None);
         self.send(conn, &Packet::Connect(*connect), connect.version);
-        self.sent(conn, connect.version)
     }
 
     pub(super) fn subscribe(
