@@ -111,7 +111,7 @@ const MQTT_3_1_1: Sections = &[
 ];
 
 /// The reasons why a statement has no test of its own.
-const REASONS: [&str; 3] = ["client: ", "not here: ", "not yet: "];
+const REASONS: [&str; 2] = ["client: ", "not here: "];
 
 /// What is wrong with a table, line by line.
 fn faults(table: &str, sections: Sections, is_test: &dyn Fn(&str) -> bool) -> Vec<String> {
