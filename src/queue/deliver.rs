@@ -51,18 +51,7 @@ impl Queues {
         for index in volatile.into_iter().rev() {
             self.discard(now, dest, index);
         }
-        self.delete_done(now, dest);
         self.shrink(dest);
-    }
-
-    /// Rows that were acknowledged before those in front of them wait for the prefix to go. Nobody knows now when that
-    /// will be: they go by themselves, or a restart would bring them back.
-    fn delete_done(&mut self, now: Now, dest: DestId) {
-        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
-        for entry in line.window.iter_mut().filter(|entry| entry.done && entry.stored != Stored::Never) {
-            entry.stored = Stored::Never;
-            self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
-        }
     }
 
     /// Gives back the memory of what can be read again: nobody is waiting for it.
@@ -322,14 +311,19 @@ impl Queues {
             self.memory -= cost;
         } else {
             line.done_bytes += cost;
+            if index > 0 && entry.stored != Stored::Never {
+                // Acknowledged out of turn: its row does not wait for those before it, or a restart would bring it back.
+                entry.stored = Stored::Never;
+                self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
+            }
         }
         self.pop_done(now, dest);
-        self.thin_out(now, dest);
+        self.thin_out(dest);
     }
 
     /// A receiver that leaves one message without an answer does not stop the others: what is done behind that one
-    /// leaves the window, and its rows go, once it fills half of it.
-    fn thin_out(&mut self, now: Now, dest: DestId) {
+    /// leaves the window once it fills half of it.
+    fn thin_out(&mut self, dest: DestId) {
         let limit = self.window_bytes.min(self.memory_left());
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         if line.done_bytes * 2 <= limit {
@@ -337,12 +331,7 @@ impl Queues {
         }
         let (mut index, mut done_before) = (0, 0);
         line.window.retain(|entry| {
-            if entry.done {
-                done_before += usize::from(index < line.taken);
-                if entry.stored != Stored::Never {
-                    self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
-                }
-            }
+            done_before += usize::from(entry.done && index < line.taken);
             index += 1;
             !entry.done
         });
