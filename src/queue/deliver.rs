@@ -300,22 +300,18 @@ impl Queues {
         {
             entry.stored = Stored::Never;
         }
+        if index > 0 && entry.stored != Stored::Never {
+            // Out of turn: its row does not wait for those before it, or a restart would bring it back.
+            entry.stored = Stored::Never;
+            self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
+        }
         if index > 0 && index >= line.taken {
-            // Not at the head: it goes by itself, now, and so does its row. What lies before it may be in flight to a
-            // receiver that never acknowledges.
-            if entry.stored != Stored::Never {
-                self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
-            }
+            // What lies before it may be in flight to a receiver that never acknowledges.
             line.window.remove(index);
             line.window_bytes -= cost;
             self.memory -= cost;
         } else {
             line.done_bytes += cost;
-            if index > 0 && entry.stored != Stored::Never {
-                // Acknowledged out of turn: its row does not wait for those before it, or a restart would bring it back.
-                entry.stored = Stored::Never;
-                self.journal.add_lazily(now.at, Op::Delete { dest, seq: entry.seq });
-            }
         }
         self.pop_done(now, dest);
         self.thin_out(dest);
