@@ -38,6 +38,7 @@ impl Broker {
         now: Now,
         queues: &mut Queues,
         client_id: &str,
+        user: Option<&str>,
         clean: bool,
     ) -> Result<(u32, bool), Refusal> {
         if !self.by_client.contains_key(client_id) && self.sessions.len() >= self.limits.max_sessions {
@@ -45,11 +46,13 @@ impl Broker {
             return Err(Refusal::Full);
         }
         let expiry = if clean { 0 } else { self.max_session_expiry() };
-        let opening = Opening { client_id, user: None, clean, expiry };
+        let opening = Opening { client_id, user, clean, expiry };
         let held = self.by_client.get(client_id).copied().filter(|session| self.is_local(*session));
+        let is_own =
+            |session: u32| self.sessions.get(session as usize).is_some_and(|held| held.user.as_deref() == user);
         let (session, present) = match held {
             // The gateway has it already: a client that comes again takes it over from itself.
-            Some(session) if !clean => {
+            Some(session) if !clean && is_own(session) => {
                 self.keep(now, queues, session, expiry);
                 (session, true)
             }

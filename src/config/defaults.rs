@@ -152,6 +152,7 @@ impl Default for Sn {
     fn default() -> Self {
         Self {
             gateway_id: 1,
+            advertise_interval: Duration::from_secs(20 * 60),
             max_clients: 1000,
             max_topics_per_client: 256,
             retry_interval: Duration::from_secs(10),

@@ -331,6 +331,8 @@ pub struct AclRule {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sn {
     pub gateway_id: u8,
+    /// T_ADV; zero: never.
+    pub advertise_interval: Duration,
     pub max_clients: usize,
     pub max_topics_per_client: usize,
     /// T_RETRY
@@ -359,8 +361,17 @@ pub struct Link {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkKind {
-    Udp { bind: SocketAddr },
-    Serial { device: PathBuf, baud: u32, framing: Framing, rtscts: bool },
+    /// With the groups that ADVERTISE goes to and SEARCHGW comes by.
+    Udp {
+        bind: SocketAddr,
+        multicast: Vec<SocketAddr>,
+    },
+    Serial {
+        device: PathBuf,
+        baud: u32,
+        framing: Framing,
+        rtscts: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -100,7 +100,7 @@ fn links(config: &Config, found: &mut Vec<Finding>) {
     let mut seen = Vec::new();
     for (i, link) in config.link.iter().enumerate() {
         let (key, what) = match &link.kind {
-            LinkKind::Udp { bind } if bind.port() != 0 => ("bind", bind.to_string()),
+            LinkKind::Udp { bind, .. } if bind.port() != 0 => ("bind", bind.to_string()),
             LinkKind::Serial { device, .. } => ("device", device.display().to_string()),
             LinkKind::Udp { .. } => continue,
         };

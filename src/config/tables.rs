@@ -1,5 +1,6 @@
 //! Which keys each table has, what they may hold, and their defaults.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
@@ -295,6 +296,7 @@ fn sn(s: &mut Section<'_>) -> Sn {
     let d = Sn::default();
     Sn {
         gateway_id: s.get("gateway_id", d.gateway_id, integer(0..=255)),
+        advertise_interval: s.get("advertise_interval", d.advertise_interval, duration(Duration::ZERO..=ADVERTISE)),
         max_clients: s.get("max_clients", d.max_clients, integer(1..=60_000)),
         max_topics_per_client: s.get("max_topics_per_client", d.max_topics_per_client, integer(1..=65_534)),
         retry_interval: s.get("retry_interval", d.retry_interval, duration(TIMEOUT)),
@@ -305,6 +307,19 @@ fn sn(s: &mut Section<'_>) -> Sn {
         predefined: s.entries("predefined", topic_name, predefined_id),
         allow_qos_minus_one: s.get("allow_qos_minus_one", d.allow_qos_minus_one, boolean),
     }
+}
+
+/// ADVERTISE says the time to the next one in 16 bits.
+const ADVERTISE: Duration = Duration::from_secs(u16::MAX as u64);
+
+/// The address and port of a multicast group.
+fn group(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+    let group = address(value)?;
+    if group.ip().is_multicast() && group.port() != 0 {
+        return Ok(group);
+    }
+    let help = "write a group and its port: \"225.1.1.1:1883\" or \"[ff02::fe]:1883\"";
+    Err(Wrong::new(format!("{group} is not the address of a multicast group"), help))
 }
 
 /// MQTT-SN 5.3.11: 0x0000 and 0xFFFF are reserved.
@@ -333,7 +348,9 @@ fn link(s: &mut Section<'_>) -> Link {
     let name = s.require("name", "\"radio\"", name).unwrap_or_default();
     match s.require("kind", "\"udp\"", choice(KINDS)) {
         Some(Kind::Serial) => {
-            s.refuse("bind", "is for links of kind \"udp\"");
+            for key in ["bind", "multicast"] {
+                s.refuse(key, "is for links of kind \"udp\"");
+            }
             let kind = LinkKind::Serial {
                 device: s.require("device", "\"/dev/ttyUSB0\"", path).unwrap_or_default(),
                 baud: s.get("baud", 115_200, integer(50..=4_000_000)),
@@ -352,7 +369,10 @@ fn link(s: &mut Section<'_>) -> Link {
                 Some(_) => s.require("bind", "\"0.0.0.0:1883\"", address),
                 None => s.optional("bind", address),
             };
-            let kind = LinkKind::Udp { bind: bind.unwrap_or(([0, 0, 0, 0], 0).into()) };
+            let kind = LinkKind::Udp {
+                bind: bind.unwrap_or(([0, 0, 0, 0], 0).into()),
+                multicast: s.list("multicast", group).unwrap_or_default(),
+            };
             Link { name, kind, mtu: s.get("mtu", 1400, bytes(MTU)) }
         }
     }

@@ -83,7 +83,9 @@ fn shipped_examples_are_good_and_show_the_defaults() {
 
 #[test]
 fn a_link_without_its_optional_keys_is_as_in_the_shipped_file() {
-    let shipped = Config::parse(&with_examples()).unwrap().link;
+    let mut shipped = Config::parse(&with_examples()).unwrap().link;
+    let LinkKind::Udp { multicast, .. } = &mut shipped[0].kind else { panic!("{:?}", shipped[0]) };
+    assert_eq!(std::mem::take(multicast).len(), 2, "an example that is no default");
     let short = "[[link]]\nname = \"udp\"\nkind = \"udp\"\nbind = \"0.0.0.0:1883\"\n\
                  [[link]]\nname = \"radio\"\nkind = \"serial\"\ndevice = \"/dev/ttyUSB0\"\n";
     assert_eq!(Config::parse(short).unwrap().link, shipped);

@@ -97,14 +97,14 @@ impl Transports {
             sockets.ready.listeners.extend(at.map(|at| (id, at)));
             sockets.listeners.push(bound);
         }
-        let udp = config.link.iter().map(|link| match link.kind {
-            LinkKind::Udp { bind } => Some(bind),
+        let udp = config.link.iter().map(|link| match &link.kind {
+            LinkKind::Udp { bind, multicast } => Some((*bind, multicast)),
             LinkKind::Serial { .. } => None,
         });
-        let v4_links: Vec<_> = udp.clone().flatten().collect();
+        let v4_links: Vec<_> = udp.clone().flatten().map(|(bind, _)| bind).collect();
         for ((id, link), bind) in (0..).map(LinkId).zip(&config.link).zip(udp) {
-            let Some(bind) = bind else { continue };
-            let bound = bind_udp(bind, dual_stack(bind, &v4_links))
+            let Some((bind, groups)) = bind else { continue };
+            let bound = bind_udp(bind, dual_stack(bind, &v4_links), groups)
                 .and_then(|bound| Ok((bound.local_addr()?, bound)))
                 .map_err(|error| DaemonError::bind("link", &link.name, bind.into(), error))?;
             sockets.ready.links.push((id, bound.0));

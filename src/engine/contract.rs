@@ -23,6 +23,11 @@ pub enum Input<'a> {
     Closed { conn: ConnId, error: Option<String> },
     /// A datagram came on a UDP link.
     Datagram { link: LinkId, from: SocketAddr, bytes: &'a [u8] },
+    /// A datagram came to a multicast group of a UDP link.
+    Multicast { link: LinkId, from: SocketAddr, bytes: &'a [u8] },
+    /// The peer at an address of a link that knows its peers (DTLS) proved who it is, before its first datagram; or,
+    /// with `None`, what proved it is over. The user of the ACL for a node that connects from there.
+    Identified { link: LinkId, from: SocketAddr, identity: Option<&'a str> },
     /// A serial port was opened; what came before is void.
     SerialOpened { link: LinkId },
     /// Bytes came from a serial port.
@@ -57,6 +62,9 @@ pub enum Output {
     Close { conn: ConnId },
     /// Send one datagram.
     Datagram { link: LinkId, to: SocketAddr, bytes: Vec<u8> },
+    /// Send one datagram to each multicast group of the UDP link. `radius` is that of MQTT-SN: how many hops, 0 for the
+    /// whole network.
+    Multicast { link: LinkId, radius: u8, bytes: Vec<u8> },
     /// Write to a serial port.
     SerialWrite { link: LinkId, bytes: Vec<u8> },
     /// Connect to the upstream's endpoint at this position of its `url` list, resolving its name afresh.

@@ -81,9 +81,16 @@ impl Engine {
                 Conn::Client => self.broker.handle_closed(now, &mut self.queues, conn),
                 Conn::Upstream(upstream) => self.tell_bridge(now, bridge::Input::Closed { upstream, error }),
             },
-            Input::Datagram { .. } | Input::SerialBytes { .. } if self.stop != Stop::No => {}
+            Input::Datagram { .. } | Input::Multicast { .. } | Input::SerialBytes { .. }
+                if self.stop != Stop::No => {}
             Input::Datagram { link, from, bytes } => {
                 self.tell_gateway(now, gateway::Input::Datagram { link, from, bytes });
+            }
+            Input::Multicast { link, from, bytes } => {
+                self.tell_gateway(now, gateway::Input::Multicast { link, from, bytes });
+            }
+            Input::Identified { link, from, identity } => {
+                self.tell_gateway(now, gateway::Input::Identified { link, from, identity });
             }
             Input::SerialOpened { link } => self.tell_gateway(now, gateway::Input::SerialOpened { link }),
             Input::SerialBytes { link, bytes } => {
@@ -275,6 +282,9 @@ impl Engine {
                 }
                 gateway::Output::Send { link, to: None, bytes } => {
                     Output::SerialWrite { link, bytes: bytes.to_vec() }
+                }
+                gateway::Output::Multicast { link, radius, bytes } => {
+                    Output::Multicast { link, radius, bytes: bytes.to_vec() }
                 }
                 gateway::Output::Notice(notice) => Output::Notice(notice),
             });

@@ -31,8 +31,8 @@ impl Clients<'_> {
 }
 
 impl Sessions for Clients<'_> {
-    fn open(&mut self, now: Now, client_id: &str, clean: bool) -> Result<Opened, Refusal> {
-        let (session, present) = self.broker.local_open(now, self.queues, client_id, clean)?;
+    fn open(&mut self, now: Now, client_id: &str, user: Option<&str>, clean: bool) -> Result<Opened, Refusal> {
+        let (session, present) = self.broker.local_open(now, self.queues, client_id, user, clean)?;
         Ok(Opened { session: SessionId(session), present })
     }
 

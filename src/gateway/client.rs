@@ -136,6 +136,8 @@ impl State {
 pub(super) struct Client {
     pub(super) id: Arc<str>,
     pub(super) peer: Option<Peer>,
+    /// Who it proved to be when it connected.
+    pub(super) user: Option<Arc<str>>,
     pub(super) clean: bool,
     /// Seconds; 0 is none.
     pub(super) keepalive: u16,
@@ -161,6 +163,7 @@ impl Client {
         Self {
             id,
             peer: None,
+            user: None,
             clean: true,
             keepalive: 0,
             sleep: None,

@@ -1,7 +1,5 @@
 //! CONNECT and the end of connections (MQTT-SN 6.2, 6.12): who has which session at which address.
 
-use std::sync::Arc;
-
 use crate::gateway::acks::{Ack, code_of};
 use crate::gateway::client::{Asked, Flow, State, WillStep};
 use crate::gateway::clients::Slot;
@@ -33,6 +31,12 @@ impl Gateway {
         let asked = Asked { will: connect.will, clean: connect.clean_session, keepalive: connect.duration };
         let slot = match self.clients.by_id(id) {
             Some(slot) => {
+                if !self.is_owner(slot, peer) {
+                    self.stats.foreign += 1;
+                    let detail = "it belongs to another identity than the one that was proved";
+                    self.notice(Level::Warn, "MQTT-SN client refused", slot, detail);
+                    return self.refuse_connect(peer, ReturnCode::NOT_SUPPORTED);
+                }
                 if self.is_repeated(cx, slot, peer, asked) {
                     self.on_heard(cx, slot);
                     self.repeat_connect(slot);
@@ -50,9 +54,12 @@ impl Gateway {
             },
         };
         self.bind(cx, slot, peer);
+        let user = self.identities.of(peer).cloned();
+        let same_user = self.clients[slot].user == user;
+        self.clients[slot].user = user;
         self.clients[slot].heard_at = cx.now.at;
         // From sleep it is no new connection unless it says so: what waited for it is delivered.
-        if self.clients[slot].is_sleeping() && !asked.clean {
+        if self.clients[slot].is_sleeping() && !asked.clean && same_user {
             self.return_from_sleep(cx, slot, asked);
         } else {
             self.start_connection(cx, slot, asked);
@@ -129,8 +136,8 @@ impl Gateway {
     /// All of the will is known: the client gets its session, and CONNACK once the will is safe.
     pub(super) fn open_session(&mut self, cx: &mut Cx<'_>, slot: Slot, asked: Asked, will: WillChange) {
         self.pause_flow(cx, slot);
-        let id = Arc::clone(&self.clients[slot].id);
-        let opened = match cx.sessions.open(cx.now, &id, asked.clean) {
+        let client = &self.clients[slot];
+        let opened = match cx.sessions.open(cx.now, &client.id, client.user.as_deref(), asked.clean) {
             Ok(opened) => opened.session,
             Err(refusal) => {
                 if let Some(peer) = self.clients.unbind(slot) {

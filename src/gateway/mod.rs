@@ -8,6 +8,8 @@ mod acks;
 mod client;
 mod clients;
 mod connect;
+mod discovery;
+mod identity;
 mod peers;
 mod port;
 mod publish_in;
@@ -30,11 +32,13 @@ pub use stats::Stats;
 use crate::config::{self, LinkId};
 use crate::gateway::client::{Retry, State};
 use crate::gateway::clients::{Clients, Slot};
+use crate::gateway::discovery::Discovery;
+use crate::gateway::identity::Identities;
 use crate::gateway::peers::{PeerRef, Strangers};
 use crate::gateway::radio::Radio;
 use crate::gateway::registry::Predefined;
 use crate::metrics::{Level, Notice};
-use crate::mqttsn::{Disconnect, GwInfo, Message, PublishQos, SearchGw, decode_datagram, framing};
+use crate::mqttsn::{Disconnect, Message, PublishQos, SearchGw, decode_datagram, framing};
 use crate::queue::{Refusal, Token};
 use crate::time::{Instant, Now, Timers, earliest};
 
@@ -43,6 +47,11 @@ use crate::time::{Instant, Now, Timers, earliest};
 pub enum Input<'a> {
     /// A datagram came on a UDP link.
     Datagram { link: LinkId, from: SocketAddr, bytes: &'a [u8] },
+    /// A datagram came to a multicast group of a UDP link.
+    Multicast { link: LinkId, from: SocketAddr, bytes: &'a [u8] },
+    /// The peer at an address of a link that knows its peers (DTLS) proved who it is, before its first datagram; or,
+    /// with `None`, what proved it is over.
+    Identified { link: LinkId, from: SocketAddr, identity: Option<&'a str> },
     /// A serial port was opened; what came before is void.
     SerialOpened { link: LinkId },
     /// Bytes came from a serial port.
@@ -64,6 +73,8 @@ pub enum Input<'a> {
 pub enum Output<'a> {
     /// Send this on a link: one datagram to an address, or bytes to a serial port (`to` is `None`).
     Send { link: LinkId, to: Option<SocketAddr>, bytes: &'a [u8] },
+    /// Send this to the multicast groups of a UDP link: so many hops, 0 for the whole network.
+    Multicast { link: LinkId, radius: u8, bytes: &'a [u8] },
     /// Write this to the log.
     Notice(Notice),
 }
@@ -100,6 +111,8 @@ pub struct Gateway {
     /// Timers while they are handled.
     due: Vec<(Slot, Instant)>,
     strangers: Strangers,
+    discovery: Discovery,
+    identities: Identities,
     last_token: u32,
     /// A frame of a serial link while it is handled.
     frame: Vec<u8>,
@@ -117,6 +130,8 @@ impl Gateway {
             timers: Timers::default(),
             due: Vec::new(),
             strangers: Strangers::default(),
+            discovery: Discovery::new(config.advertise_interval),
+            identities: Identities::new(config.max_clients),
             last_token: 0,
             frame: Vec::new(),
             stats: Stats::default(),
@@ -129,6 +144,10 @@ impl Gateway {
         let cx = &mut Cx { now, sessions };
         match input {
             Input::Datagram { link, from, bytes } => self.on_datagram(cx, link, Some(from), bytes),
+            Input::Multicast { link, from, bytes } => self.on_multicast(link, from, bytes),
+            Input::Identified { link, from, identity } => {
+                self.stats.identities_refused += u64::from(!self.identities.set(link, from, identity));
+            }
             Input::SerialOpened { link } => self.radio.set_open(link, true),
             Input::SerialClosed { link } => self.radio.set_open(link, false),
             Input::SerialBytes { link, bytes } => {
@@ -155,7 +174,7 @@ impl Gateway {
     /// When [`Input::Timeout`] is due. May be early, never late.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        earliest(self.timers.deadline(), self.radio.deadline())
+        earliest(earliest(self.timers.deadline(), self.radio.deadline()), self.discovery.deadline())
     }
 
     /// Gauges and counters.
@@ -166,6 +185,7 @@ impl Gateway {
             messages_sent: self.radio.sent,
             unsendable: self.radio.too_long - self.stats.dropped_too_long,
             link_down: self.radio.link_down,
+            forwarders: self.discovery.forwarders() as u64,
             ..self.stats
         };
         for client in self.clients.iter() {
@@ -219,19 +239,22 @@ impl Gateway {
             return;
         };
         self.stats.messages_received += 1;
+        if envelope.is_some() {
+            self.discovery.on_envelope(cx.now.at, link, addr);
+        }
         let peer = PeerRef { link, addr, node: envelope.map(|envelope| envelope.node) };
         match message {
             Message::SearchGw(SearchGw { radius }) => self.on_search(peer, radius),
             // Other gateways.
-            Message::Advertise(_) | Message::GwInfo(_) => {}
+            Message::Advertise(_) | Message::GwInfo(_) => self.stats.other_gateways += 1,
             Message::Connect(connect) => self.on_connect(cx, peer, connect),
             Message::Publish(publish) if publish.qos == PublishQos::MinusOne => {
                 self.on_publish_minus_one(cx, peer, &publish);
             }
             Message::PingReq(ping) if !ping.client_id.is_empty() => self.on_wake(cx, peer, ping.client_id),
             message => match self.clients.by_peer(peer) {
-                Some(slot) => self.on_message(cx, slot, message),
-                None => self.on_stranger(cx.now.at, peer),
+                Some(slot) if self.is_owner(slot, peer) => self.on_message(cx, slot, message),
+                _ => self.on_stranger(cx.now.at, peer),
             },
         }
     }
@@ -277,13 +300,8 @@ impl Gateway {
         }
     }
 
-    /// SEARCHGW, MQTT-SN 6.1: answered at once, to the asker, as far as it asked.
-    fn on_search(&mut self, peer: PeerRef<'_>, radius: u8) {
-        let info = Message::GwInfo(GwInfo { gateway_id: self.config.gateway_id, address: &[] });
-        self.radio.send_with_radius(peer, radius.min(3), &info);
-    }
-
     fn on_timeout(&mut self, cx: &mut Cx<'_>) {
+        self.advertise_when_due(cx.now.at);
         for link in self.radio.take_silent(cx.now.at) {
             self.drain_serial(cx, link);
         }

@@ -44,8 +44,8 @@ pub trait Sessions {
     /// Opens or resumes the session of `client_id` (taking it over from any other connection). `clean` discards what
     /// was kept; a session that is not clean outlives its connection and the process. If the gateway itself has the
     /// session open, it goes on (unless `clean`, and whatever it was before) with nothing in flight: no will goes out,
-    /// and nothing is told of a takeover.
-    fn open(&mut self, now: Now, client_id: &str, clean: bool) -> Result<Opened, Refusal>;
+    /// and nothing is told of a takeover. `user` is who the node proved to be; a session is kept for its own user only.
+    fn open(&mut self, now: Now, client_id: &str, user: Option<&str>, clean: bool) -> Result<Opened, Refusal>;
     /// The connection ended, and what was in flight is not any more. The will goes out unless `will` is false; either
     /// way the session has none then. A clean session is discarded.
     fn close(&mut self, now: Now, session: SessionId, will: bool);

@@ -73,7 +73,7 @@ impl Gateway {
         publish: &mqttsn::Publish<'_>,
     ) {
         self.stats.publishes_received += 1;
-        let slot = self.clients.by_peer(peer);
+        let slot = self.clients.by_peer(peer).filter(|slot| self.is_owner(*slot, peer));
         if let Some(slot) = slot {
             self.on_heard(cx, slot);
             self.arm(slot);

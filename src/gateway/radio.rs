@@ -18,7 +18,7 @@ const KEEP_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
 enum Line {
-    Udp,
+    Udp { groups: bool },
     Serial { framer: Framer, open: bool },
 }
 
@@ -29,10 +29,17 @@ struct Link {
     line: Line,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum To {
+    Address(SocketAddr),
+    Line,
+    Groups { radius: u8 },
+}
+
 #[derive(Debug)]
 struct Outgoing {
     link: LinkId,
-    to: Option<SocketAddr>,
+    to: To,
     bytes: Range<usize>,
 }
 
@@ -58,7 +65,7 @@ impl Radio {
             name: link.name.clone(),
             mtu: link.mtu,
             line: match &link.kind {
-                LinkKind::Udp { .. } => Line::Udp,
+                LinkKind::Udp { multicast, .. } => Line::Udp { groups: !multicast.is_empty() },
                 LinkKind::Serial { framing, .. } => {
                     Line::Serial { framer: framer(*framing, link.mtu), open: false }
                 }
@@ -83,8 +90,13 @@ impl Radio {
     fn framer_mut(&mut self, link: LinkId) -> Option<&mut Framer> {
         match &mut self.link_mut(link)?.line {
             Line::Serial { framer, .. } => Some(framer),
-            Line::Udp => None,
+            Line::Udp { .. } => None,
         }
+    }
+
+    /// All links.
+    pub(super) fn ids(&self) -> impl Iterator<Item = LinkId> + use<> {
+        (0..u16::try_from(self.links.len()).unwrap_or(u16::MAX)).map(LinkId)
     }
 
     pub(super) fn knows(&self, link: LinkId) -> bool {
@@ -101,11 +113,14 @@ impl Radio {
         u16::try_from(position).ok().map(LinkId)
     }
 
+    /// A serial line, open or not.
+    pub(super) fn is_line(&self, link: LinkId) -> bool {
+        self.links.get(usize::from(link.0)).is_some_and(|link| matches!(link.line, Line::Serial { .. }))
+    }
+
     /// Both are UDP, or both are serial.
     pub(super) fn same_class(&self, a: LinkId, b: LinkId) -> bool {
-        let serial =
-            |link: LinkId| self.links.get(usize::from(link.0)).map(|link| matches!(link.line, Line::Serial { .. }));
-        serial(a) == serial(b)
+        self.is_line(a) == self.is_line(b)
     }
 
     pub(super) fn set_open(&mut self, link: LinkId, up: bool) {
@@ -146,14 +161,14 @@ impl Radio {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.links.iter().fold(None, |at, link| match &link.line {
             Line::Serial { framer, .. } => earliest(at, framer.deadline()),
-            Line::Udp => at,
+            Line::Udp { .. } => at,
         })
     }
 
     pub(super) fn framing_stats(&self, link: LinkId) -> Option<framing::Stats> {
         match &self.links.get(usize::from(link.0))?.line {
             Line::Serial { framer, .. } => Some(framer.stats()),
-            Line::Udp => None,
+            Line::Udp { .. } => None,
         }
     }
 
@@ -164,17 +179,31 @@ impl Radio {
 
     /// As [`Radio::send`]; a forwarder is asked to broadcast up to `radius` hops.
     pub(super) fn send_with_radius(&mut self, to: PeerRef<'_>, radius: u8, message: &Message<'_>) -> bool {
-        let Some(link) = self.links.get(usize::from(to.link.0)) else { return true };
+        self.put(to.link, to.addr.map_or(To::Line, To::Address), to.node, radius, message)
+    }
+
+    /// Sends to all who listen on a link, where there is a way to: multicast groups, and the far end of a line.
+    pub(super) fn broadcast(&mut self, link: LinkId, radius: u8, message: &Message<'_>) {
+        let to = match self.links.get(usize::from(link.0)).map(|link| &link.line) {
+            Some(Line::Udp { groups: true }) => To::Groups { radius },
+            Some(Line::Serial { open: true, .. }) => To::Line,
+            Some(Line::Udp { groups: false } | Line::Serial { open: false, .. }) | None => return,
+        };
+        self.put(link, to, None, radius, message);
+    }
+
+    fn put(&mut self, at: LinkId, to: To, node: Option<&[u8]>, radius: u8, message: &Message<'_>) -> bool {
+        let Some(link) = self.links.get(usize::from(at.0)) else { return true };
         let start = self.bytes.len();
         let fits = match &link.line {
-            Line::Udp => put(&mut self.bytes, to.node, radius, message, link.mtu),
+            Line::Udp { .. } => put(&mut self.bytes, node, radius, message, link.mtu),
             Line::Serial { open: false, .. } => {
                 self.link_down += 1;
                 return true;
             }
             Line::Serial { framer, .. } => {
                 self.frame.clear();
-                let fits = put(&mut self.frame, to.node, radius, message, link.mtu);
+                let fits = put(&mut self.frame, node, radius, message, link.mtu);
                 if fits {
                     framer.encode(&self.frame, &mut self.bytes);
                 }
@@ -182,7 +211,7 @@ impl Radio {
             }
         };
         if fits {
-            self.sends.push_back(Outgoing { link: to.link, to: to.addr, bytes: start..self.bytes.len() });
+            self.sends.push_back(Outgoing { link: at, to, bytes: start..self.bytes.len() });
             self.sent += 1;
         } else {
             self.bytes.truncate(start);
@@ -204,7 +233,12 @@ impl Radio {
             self.bytes.shrink_to(KEEP_BYTES);
             return None;
         };
-        Some(Output::Send { link: send.link, to: send.to, bytes: &self.bytes[send.bytes] })
+        let (link, bytes) = (send.link, &self.bytes[send.bytes]);
+        Some(match send.to {
+            To::Address(to) => Output::Send { link, to: Some(to), bytes },
+            To::Line => Output::Send { link, to: None, bytes },
+            To::Groups { radius } => Output::Multicast { link, radius, bytes },
+        })
     }
 }
 

@@ -26,6 +26,8 @@ const VERSION: u8 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     version: u8,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    user: Option<String>,
     /// Connected, asleep or not.
     connected: bool,
     /// Seconds.
@@ -77,6 +79,7 @@ impl Record {
         let registry = &client.registry;
         Self {
             version: VERSION,
+            user: client.user.as_deref().map(str::to_owned),
             connected: client.session().is_some(),
             keepalive: client.keepalive,
             sleep: client.sleep,
@@ -107,6 +110,7 @@ impl Record {
     /// Gives a new client what was recorded, except its state and its address.
     fn restore(self, client: &mut Client, max_topics: usize) -> Option<PeerRecord> {
         client.clean = false;
+        client.user = self.user.map(Into::into);
         client.keepalive = self.keepalive;
         client.sleep = self.sleep;
         for topic in self.topics.iter().filter(|topic| !topic.name.is_empty()).take(max_topics) {
@@ -161,7 +165,9 @@ impl Gateway {
         let client = &mut self.clients[slot];
         client.saved = Some(saved);
         let peer = record.restore(client, self.config.max_topics_per_client);
-        let opened = if connected { cx.sessions.open(cx.now, client_id, false).ok() } else { None };
+        let user = client.user.clone();
+        let mut open = || cx.sessions.open(cx.now, client_id, user.as_deref(), false).ok();
+        let opened = if connected { open() } else { None };
         let Some(opened) = opened else { return };
         if let Some(peer) = peer
             && let Some(link) = self.radio.by_name(&peer.link)

@@ -1,7 +1,5 @@
 //! Sleep (MQTT-SN 6.14), keep-alive (6.11), and what any sign of life means.
 
-use std::sync::Arc;
-
 use crate::gateway::acks::{Ack, code_of};
 use crate::gateway::client::{Asked, Flow, State, Step, with_tolerance};
 use crate::gateway::clients::Slot;
@@ -32,7 +30,7 @@ impl Gateway {
         let at_home = bound.is_some_and(|bound| bound.as_ref() == peer);
         let may_move =
             client.is_sleeping() && bound.is_none_or(|bound| self.radio.same_class(bound.link, peer.link));
-        if !at_home && !may_move {
+        if !self.is_owner(slot, peer) || (!at_home && !may_move) {
             return self.on_stranger(cx.now.at, peer);
         }
         if !at_home {
@@ -84,8 +82,8 @@ impl Gateway {
         let Some(mut session) = self.clients[slot].session() else { return };
         if self.clients[slot].clean {
             // From now on it is to outlive the connection.
-            let id = Arc::clone(&self.clients[slot].id);
-            match cx.sessions.open(cx.now, &id, false) {
+            let client = &self.clients[slot];
+            match cx.sessions.open(cx.now, &client.id, client.user.as_deref(), false) {
                 Ok(opened) => session = opened.session,
                 Err(refusal) => return self.refuse_return(slot, code_of(refusal)),
             }

@@ -10,6 +10,8 @@ pub struct Stats {
     pub sleeping: u64,
     /// Topic ids of all clients.
     pub topics: u64,
+    /// Forwarders heard lately.
+    pub forwarders: u64,
     /// Requests that wait until they are safe.
     pub pending: u64,
 
@@ -27,11 +29,19 @@ pub struct Stats {
     pub strangers: u64,
     /// Of these, not answered because of the rate limit.
     pub strangers_unanswered: u64,
+    /// SEARCHGW that were answered.
+    pub searches: u64,
+    /// ADVERTISE and GWINFO of others.
+    pub other_gateways: u64,
+    /// Peers whose proven names found no room.
+    pub identities_refused: u64,
     /// QoS -1 publishes that were refused.
     pub minus_one_refused: u64,
 
     pub connects: u64,
     pub connects_refused: u64,
+    /// Of these, because the client belongs to another name than the one that was proved.
+    pub foreign: u64,
     /// Will handshakes that the client did not finish.
     pub handshakes_abandoned: u64,
     /// Clients that fell silent.

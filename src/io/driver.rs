@@ -280,6 +280,10 @@ impl Core {
                     Some(LinkPort::Udp(port)) => port.send(to, bytes, &mut self.stats),
                     _ => self.stats.datagrams_dropped += 1,
                 },
+                Output::Multicast { link, radius: _, bytes } => match self.links.get(usize::from(link.0)) {
+                    Some(LinkPort::Udp(port)) => port.send_to_groups(&bytes, &mut self.stats),
+                    _ => self.stats.datagrams_dropped += 1,
+                },
                 Output::SerialWrite { link, bytes } => match self.links.get(usize::from(link.0)) {
                     Some(LinkPort::Serial(port)) => port.write(bytes, &mut self.stats),
                     _ => self.stats.serial_dropped += 1,

@@ -28,6 +28,7 @@ const MAX_QUEUED_DATAGRAMS: usize = 1024;
 /// A bound UDP socket and what waits to be sent.
 pub struct UdpPort {
     socket: UdpSocket,
+    groups: Vec<SocketAddr>,
     queue: RefCell<VecDeque<(SocketAddr, Vec<u8>)>>,
     task: RefCell<Option<Waker>>,
 }
@@ -36,7 +37,7 @@ pub struct UdpPort {
 ///
 /// # Errors
 /// If the address is taken, is not on this machine, or needs more rights.
-pub fn bind_udp(bind: SocketAddr, dual_stack: bool) -> io::Result<Rc<UdpPort>> {
+pub fn bind_udp(bind: SocketAddr, dual_stack: bool, groups: &[SocketAddr]) -> io::Result<Rc<UdpPort>> {
     let socket = Socket::new(Domain::for_address(bind), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if bind.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
@@ -46,6 +47,7 @@ pub fn bind_udp(bind: SocketAddr, dual_stack: bool) -> io::Result<Rc<UdpPort>> {
     socket.bind(&bind.into())?;
     Ok(Rc::new(UdpPort {
         socket: UdpSocket::from_std(socket.into())?,
+        groups: groups.to_vec(),
         queue: RefCell::default(),
         task: RefCell::default(),
     }))
@@ -90,6 +92,13 @@ impl UdpPort {
             && let Some(task) = &*self.task.borrow()
         {
             task.wake_by_ref();
+        }
+    }
+
+    /// Sends a datagram to every group of the link.
+    pub(super) fn send_to_groups(&self, bytes: &[u8], stats: &mut Stats) {
+        for group in &self.groups {
+            self.send(*group, bytes.to_vec(), stats);
         }
     }
 
@@ -146,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn datagrams_wait_in_order_for_a_full_socket_and_too_many_are_dropped_and_counted() {
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (port, receiver) = (bind_udp(local, false).unwrap(), UdpSocket::bind(local).await.unwrap());
+        let (port, receiver) = (bind_udp(local, false, &[]).unwrap(), UdpSocket::bind(local).await.unwrap());
         let to = receiver.local_addr().unwrap();
         let mut stats = Stats::default();
         port.queue.borrow_mut().push_back((to, vec![0]));

@@ -10,7 +10,8 @@ use crate::setup::{Setup, any_port, tcp};
 
 #[test]
 fn sensors_on_udp_publish_and_each_gets_its_own() {
-    let setup = Setup::new().with_listener(None).with_link(LinkKind::Udp { bind: any_port() });
+    let setup =
+        Setup::new().with_listener(None).with_link(LinkKind::Udp { bind: any_port(), multicast: Vec::new() });
     let daemon = setup.start();
     let gateway = daemon.ready.links[0].1;
     let mut subscriber = Client::connect(tcp(&daemon, 0), "subscriber");
@@ -42,7 +43,7 @@ fn sensors_on_udp_publish_and_each_gets_its_own() {
 
 #[test]
 fn datagrams_that_are_nothing_are_nothing() {
-    let setup = Setup::new().with_link(LinkKind::Udp { bind: any_port() });
+    let setup = Setup::new().with_link(LinkKind::Udp { bind: any_port(), multicast: Vec::new() });
     let daemon = setup.start();
     let gateway = daemon.ready.links[0].1;
     let mut noise = Udp::new(gateway);

@@ -14,12 +14,10 @@ use crate::setup::{Setup, any_port, tcp, wait_for};
 #[test]
 fn a_daemon_that_is_stopped_tells_its_clients_and_leaves_no_thread() {
     let before = threads();
-    let setup = Setup::new().with_listener(None).with_link(LinkKind::Udp { bind: any_port() }).with_upstream(
-        "closed",
-        "localhost",
-        1,
-        None,
-    );
+    let setup = Setup::new()
+        .with_listener(None)
+        .with_link(LinkKind::Udp { bind: any_port(), multicast: Vec::new() })
+        .with_upstream("closed", "localhost", 1, None);
     let daemon = setup.start();
     let address = daemon.ready.listeners[0].1;
     // First, so that it is accepted when the others are answered.

@@ -243,7 +243,7 @@ impl World {
                         self.radio(Event::ToNode(node, bytes));
                     }
                 }
-                Output::SerialWrite { .. } => {}
+                Output::SerialWrite { .. } | Output::Multicast { .. } => {}
             }
         }
     }

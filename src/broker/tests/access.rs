@@ -298,7 +298,7 @@ fn a_stored_session_has_the_rights_of_its_user_after_a_restart() {
 fn clients_of_the_gateway_obey_the_same_rules() {
     let mut bench = bench(RULES);
     let now = bench.now();
-    let (session, _) = bench.broker.local_open(now, &mut bench.queues, "node", false).unwrap();
+    let (session, _) = bench.broker.local_open(now, &mut bench.queues, "node", None, false).unwrap();
     let publish = |topic: &'static str| LocalPublish {
         topic,
         payload: b"x",

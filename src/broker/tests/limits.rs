@@ -157,7 +157,7 @@ fn will_bytes() {
     assert_eq!(bench.hits(Limit::WillBytes), 1);
     // A client of the gateway.
     let now = bench.now();
-    let (session, _) = bench.broker.local_open(now, &mut bench.queues, "node", true).unwrap();
+    let (session, _) = bench.broker.local_open(now, &mut bench.queues, "node", None, true).unwrap();
     let mut set = |payload| {
         let (topic, payload) = ("w".to_owned(), vec![0; payload]);
         let (retain, delay, expiry, properties) = (false, 0, None, vec![]);
@@ -254,7 +254,7 @@ fn sessions() {
     assert_eq!(bench.connect(2, &hello(V5, "c")), ["connack QuotaExceeded present false"]);
     assert_eq!(bench.hits(Limit::Sessions), 1);
     let now = bench.now();
-    let node = bench.broker.local_open(now, &mut bench.queues, "node", false);
+    let node = bench.broker.local_open(now, &mut bench.queues, "node", None, false);
     assert_eq!((node, bench.hits(Limit::Sessions)), (Err(Refusal::Full), 2));
     // One that is there may come back.
     assert_eq!(bench.connect(3, &hello(V5, "a")), ["connack Success present true"]);
@@ -269,7 +269,7 @@ fn subscriptions() {
     }
     assert_eq!((bench.hits(Limit::Subscriptions), bench.broker.subscriptions()), (1, 2));
     let now = bench.now();
-    let (session, _) = bench.broker.local_open(now, &mut bench.queues, "node", true).unwrap();
+    let (session, _) = bench.broker.local_open(now, &mut bench.queues, "node", None, true).unwrap();
     let codes = ["1", "2", "3"].map(|filter| {
         bench.broker.local_subscribe(now, &mut bench.queues, session, filter, QoS::AtMostOnce, Token(1))
     });

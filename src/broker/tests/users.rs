@@ -42,6 +42,6 @@ fn a_user_that_is_connected_loses_the_session_to_another_that_takes_the_client_i
     assert_eq!(bench.connect(1, &hello(V5, "c")), ["connack Success present false"]);
     assert_eq!(bench.sent(0, V5), ["disconnect SessionTakenOver"]);
     let now = bench.now();
-    let (_, present) = bench.broker.local_open(now, &mut bench.queues, "c", false).unwrap();
+    let (_, present) = bench.broker.local_open(now, &mut bench.queues, "c", None, false).unwrap();
     assert!(present, "both are anonymous");
 }

@@ -11,6 +11,7 @@ use crate::time::Now;
 #[derive(Debug, Default)]
 struct Session {
     client: String,
+    user: Option<String>,
     clean: bool,
     open: bool,
     subscriptions: BTreeMap<String, QoS>,
@@ -65,6 +66,10 @@ impl Broker {
 
     pub(super) fn is_open(&self, client: &str) -> bool {
         self.session_of(client).is_some_and(|id| self.sessions[&id].open)
+    }
+
+    pub(super) fn user(&self, client: &str) -> Option<&str> {
+        self.session(client).user.as_deref()
     }
 
     pub(super) fn subscriptions(&self, client: &str) -> Vec<&str> {
@@ -139,23 +144,32 @@ fn matches(filter: &str, topic: &str) -> bool {
 }
 
 impl Sessions for Broker {
-    fn open(&mut self, _: Now, client_id: &str, clean: bool) -> Result<Opened, Refusal> {
+    fn open(&mut self, _: Now, client_id: &str, user: Option<&str>, clean: bool) -> Result<Opened, Refusal> {
         if let Some(refusal) = self.refuse {
             return Err(refusal);
         }
         let found = self.session_of(client_id);
-        if let Some(id) = found.filter(|_| clean) {
+        let keep = !clean && found.is_some_and(|id| self.sessions[&id].user.as_deref() == user);
+        if let Some(id) = found.filter(|_| !keep) {
             self.sessions.remove(&id);
         }
-        if let Some(session) = found.filter(|_| !clean) {
+        if let Some(session) = found.filter(|_| keep) {
             let kept = self.sessions.get_mut(&session).expect("just found");
             (kept.open, kept.clean) = (true, false);
             return Ok(Opened { session, present: true });
         }
         self.last_session += 1;
         let session = SessionId(self.last_session);
-        self.sessions
-            .insert(session, Session { client: client_id.into(), clean, open: true, ..Session::default() });
+        self.sessions.insert(
+            session,
+            Session {
+                client: client_id.into(),
+                user: user.map(str::to_owned),
+                clean,
+                open: true,
+                ..Session::default()
+            },
+        );
         Ok(Opened { session, present: false })
     }
 

@@ -1,7 +1,6 @@
 //! Links: serial lines, forwarders, discovery (MQTT-SN 5.5, 6.1).
 
 use super::*;
-use crate::mqttsn::{GwInfo, SearchGw};
 
 const CONNECT_A: [u8; 7] = [7, 0x04, 0x04, 0x01, 0x00, 0x3C, b'a'];
 
@@ -89,15 +88,6 @@ fn nodes_behind_one_forwarder_are_clients_of_their_own() {
     world.ask(5, ping(""), &[DISCONNECT]);
     world.raw(5, &[3, 0xFE, 0, 2, 0x16]);
     assert_eq!(world.sent.pop(), Some((5, vec![3, 0xFE, 0, 2, 0x18])));
-}
-
-#[test]
-fn searchgw_is_answered_to_the_asker() {
-    let mut world = World::new();
-    let info = Message::GwInfo(GwInfo { gateway_id: 7, address: &[] });
-    world.ask(1, Message::SearchGw(SearchGw { radius: 0 }), &[info]);
-    world.raw(1, &[4, 0xFE, 0, 1, 3, 0x01, 2]);
-    assert_eq!(world.sent.pop(), Some((1, vec![4, 0xFE, 2, 1, 3, 0x02, 7])));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod connect;
 mod deliver;
+mod discovery;
 mod fake;
+mod identity;
 mod links;
 mod lossy;
 mod publish;
@@ -29,6 +31,8 @@ use crate::time::{Duration, Instant, Now, Wall};
 const UDP: LinkId = LinkId(0);
 const SERIAL: LinkId = LinkId(1);
 const OTHER_UDP: LinkId = LinkId(2);
+/// Where the tests see what went to the groups of a link.
+const GROUP: u16 = 9999;
 
 const ACCEPTED: u8 = 0;
 const CONGESTION: u8 = 1;
@@ -40,6 +44,7 @@ const RETRY: Duration = Duration::from_secs(10);
 fn config() -> Sn {
     Sn {
         gateway_id: 7,
+        advertise_interval: Duration::ZERO,
         max_clients: 8,
         max_topics_per_client: 8,
         retry_interval: RETRY,
@@ -55,7 +60,7 @@ fn config() -> Sn {
 fn links() -> Vec<Link> {
     let udp = |name: &str| Link {
         name: name.to_owned(),
-        kind: LinkKind::Udp { bind: ([127, 0, 0, 1], 1883).into() },
+        kind: LinkKind::Udp { bind: ([127, 0, 0, 1], 1883).into(), multicast: vec![([225, 1, 1, 1], 1883).into()] },
         mtu: 1400,
     };
     let kind =
@@ -102,6 +107,7 @@ impl World {
         while let Some(output) = self.gateway.poll_output() {
             match output {
                 Output::Send { to, bytes, .. } => self.sent.push((to.map_or(0, |to| to.port()), bytes.to_vec())),
+                Output::Multicast { bytes, .. } => self.sent.push((GROUP, bytes.to_vec())),
                 Output::Notice(notice) => assert!(!notice.what.is_empty()),
             }
         }

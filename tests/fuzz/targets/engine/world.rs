@@ -201,6 +201,10 @@ impl World {
                     self.check_message(link, &bytes);
                     self.heard.insert(to, bytes);
                 }
+                Output::Multicast { link, bytes, .. } => {
+                    assert_eq!(link, AIR, "a datagram on a serial line");
+                    self.check_message(link, &bytes);
+                }
                 Output::SerialWrite { link, bytes } => self.hear(link, &bytes),
                 Output::Dial { upstream, endpoint } => {
                     assert_eq!((upstream, endpoint), (UpstreamId(0), 0));
