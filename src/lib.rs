@@ -32,6 +32,7 @@
     )
 )]
 
+pub mod admin;
 pub mod bridge;
 pub mod broker;
 pub mod cli;

@@ -37,7 +37,9 @@ impl Setup {
 
     fn write(&self, state_dir: &std::path::Path, rest: &str) {
         let state_dir = state_dir.display();
-        let text = format!("[gateway]\nname = \"box-7\"\nstate_dir = \"{state_dir}\"\n{rest}");
+        let text = format!(
+            "[gateway]\nname = \"box-7\"\nstate_dir = \"{state_dir}\"\n[admin]\nsocket = \"\"\nhttp = \"\"\n{rest}"
+        );
         std::fs::write(self.path("moteway.toml"), text).unwrap();
     }
 
@@ -236,7 +238,7 @@ fn a_bad_configuration_is_shown_with_its_line() {
     let setup = Setup::with("[broker]\nmax_conections = 5\n");
     let (status, log) = setup.start().end();
     assert_eq!(status, Some(78), "{log}");
-    assert!(log.contains("moteway.toml:5:1") && log.contains("did you mean `max_connections`?"), "{log}");
+    assert!(log.contains("moteway.toml:8:1") && log.contains("did you mean `max_connections`?"), "{log}");
 }
 
 #[test]

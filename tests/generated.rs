@@ -57,7 +57,7 @@ fn the_man_pages_are_plain_roff() {
         assert!(text.contains("\n.SH NAME\nmoteway"), "{}", page.display());
         let controls = text.lines().filter_map(|line| line.strip_prefix('.')?.split(' ').next());
         for control in controls {
-            let known = ["TH", "SH", "SS", "TP", "PP", "RS", "RE", "br", "ie", "el", "nf", "fi", "ad", "if"];
+            let known = ["TH", "SH", "SS", "TP", "IP", "PP", "RS", "RE", "br", "ie", "el", "nf", "fi", "ad", "if"];
             assert!(known.contains(&control), "{}: .{control}", page.display());
         }
     }

@@ -7,7 +7,9 @@ mod config;
 #[cfg(feature = "demo")]
 mod demo;
 mod load;
+mod log_level;
 mod passwd;
+mod remote;
 mod route;
 mod run;
 
@@ -30,7 +32,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/moteway/moteway.toml";
 #[command(
     name = "moteway",
     version,
-    after_help = "Exit codes: 0 good, 1 failed, 2 wrong arguments, 78 bad configuration."
+    after_help = "Exit codes: 0 good, 1 failed, 2 wrong arguments, 69 the gateway does not run, 77 not allowed to ask it, 78 bad configuration."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -45,6 +47,8 @@ enum Command {
     Check(check::Args),
     /// Say what becomes of a message, without sending one
     Route(route::Args),
+    /// Change what the running gateway logs, or say what it logs
+    LogLevel(log_level::Args),
     /// Set or delete the password of a user
     Passwd(passwd::Args),
     /// Print configurations
@@ -71,6 +75,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Run(file) => run::run(&file),
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
+        Command::LogLevel(args) => log_level::run(&args),
         Command::Passwd(args) => passwd::run(&args),
         Command::Config(args) => config::run(&args),
         #[cfg(feature = "demo")]
@@ -92,18 +97,25 @@ pub enum Failure {
     },
     /// What the configuration names cannot be used: a certificate, an address, a directory.
     Unusable(String),
+    /// There is no gateway to ask.
+    NotRunning(String),
+    /// Its control socket is not for this user.
+    NotAllowed(String),
     /// All else, in one line.
     Failed(String),
 }
 
 impl Failure {
-    /// 78 is `EX_CONFIG`: the unit file tells systemd not to start again after it.
+    /// 78 is `EX_CONFIG`: the unit file tells systemd not to start again after it. 69 is `EX_UNAVAILABLE`, 77 is
+    /// `EX_NOPERM`.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::BadConfig(_) | Self::NoConfig(_) | Self::NoIdentity { .. } | Self::Unusable(_) => {
                 ExitCode::from(78)
             }
+            Self::NotRunning(_) => ExitCode::from(69),
+            Self::NotAllowed(_) => ExitCode::from(77),
             Self::Failed(_) => ExitCode::FAILURE,
         }
     }
@@ -120,7 +132,9 @@ impl fmt::Display for Failure {
             Self::NoIdentity { found } => {
                 write!(f, "moteway: {found:?} cannot be the name of a gateway: {}", BadIdentity::HELP)
             }
-            Self::Unusable(reason) | Self::Failed(reason) => write!(f, "moteway: {reason}"),
+            Self::Unusable(reason) | Self::NotRunning(reason) | Self::NotAllowed(reason) | Self::Failed(reason) => {
+                write!(f, "moteway: {reason}")
+            }
         }
     }
 }

@@ -16,13 +16,13 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
         eprint!("{}", loaded.warnings);
     }
     let config = loaded.config;
-    logging::init(&config.log).map_err(|error| {
+    let log = logging::init(&config.log).map_err(|error| {
         Failure::Failed(format!("the journal cannot be reached: {error}; set log.format to \"plain\""))
     })?;
     if let Err(error) = sys::raise_open_files_limit() {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
-    let service = service();
+    let service = Service { log, ..service() };
     let stop = signals(Arc::clone(&service.reload));
     daemon::run(config, &service, stop, |_| {}).map_err(|error| {
         tracing::error!("{error}");

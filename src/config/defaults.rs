@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Auth, Bind, Broker, Config, Direction, Durability, Gateway, IdentitySource, Jwt, Listener, Log, LogFormat,
-    LogLevel, Protocol, Rule, RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    Admin, Auth, Bind, Broker, Config, Direction, Durability, Gateway, IdentitySource, Jwt, Listener, Log,
+    LogFormat, LogLevel, Protocol, Rule, RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -19,6 +19,7 @@ impl Default for Config {
         Self {
             gateway: Gateway::default(),
             log: Log::default(),
+            admin: Admin::default(),
             store: Store::default(),
             broker: Broker::default(),
             auth: Auth::default(),
@@ -50,6 +51,19 @@ impl Default for Gateway {
 impl Default for Log {
     fn default() -> Self {
         Self { level: LogLevel::Info, format: LogFormat::Auto }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            socket: Some(PathBuf::from("/run/moteway/control.sock")),
+            mode: 0o660,
+            group: String::new(),
+            http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 1888))),
+            token_file: None,
+            max_connections: 32,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::time::Duration;
 pub struct Config {
     pub gateway: Gateway,
     pub log: Log,
+    pub admin: Admin,
     pub store: Store,
     pub broker: Broker,
     pub auth: Auth,
@@ -75,6 +76,23 @@ pub enum LogFormat {
     Journald,
     Json,
     Plain,
+}
+
+/// `[admin]`: where the running gateway is asked and told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// The control socket, which `moteway status` and its like use; none: there is none.
+    pub socket: Option<PathBuf>,
+    /// Permissions of the control socket: who may open it may do everything.
+    pub mode: u32,
+    /// Group of the control socket; empty: that of the process.
+    pub group: String,
+    /// Status page and metrics; none: there are none.
+    pub http: Option<SocketAddr>,
+    /// What lets the page change something. On an address that others can reach, it is needed to read, too.
+    pub token_file: Option<PathBuf>,
+    /// Connections at one time, on each of the two.
+    pub max_connections: usize,
 }
 
 /// `[store]`

@@ -19,6 +19,7 @@ use crate::time::Duration;
 pub(super) fn check(config: &Config, map: &SourceMap) -> Vec<Finding> {
     let mut found = Vec::new();
     gateway(config, &mut found);
+    admin(config, map, &mut found);
     store(&config.store, &mut found);
     buffers(&config.broker, &mut found);
     listeners(config, map, &mut found);
@@ -38,6 +39,31 @@ fn gateway(config: &Config, found: &mut Vec<Finding>) {
         found.push(Finding::error("gateway.name", error.to_string(), BadIdentity::HELP));
     }
     template("gateway.status_topic", &gateway.status_topic, true, found);
+}
+
+/// What anybody can reach shows nothing without a token; and nobody else listens there.
+fn admin(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
+    let admin = &config.admin;
+    let Some(http) = admin.http else { return };
+    if !http.ip().is_loopback() && admin.token_file.is_none() {
+        found.push(Finding::error(
+            "admin.http",
+            format!("{http} can be reached by others, who would see clients, topics and the log"),
+            "add a `token_file` to [admin], or write \"127.0.0.1:1888\" and let a proxy with TLS ask for names",
+        ));
+    } else if !http.ip().is_loopback() {
+        found.push(Finding::warning(
+            "admin.http",
+            format!("{http} can be reached by others, and the token goes over the network as it is"),
+            "write \"127.0.0.1:1888\" and let a proxy with TLS stand before it, or let this be a network you trust",
+        ));
+    }
+    let is_taken = |bind: &Bind| bind.tcp() == Some(http) && http.port() != 0;
+    if let Some(i) = config.listener.iter().position(|listener| is_taken(&listener.bind)) {
+        let path = if map.has("admin.http") { "admin.http".to_owned() } else { format!("listener[{i}].bind") };
+        let message = format!("the listener {:?} and the status page both use {http}", config.listener[i].name);
+        found.push(Finding::error(path, message, "give each its own port"));
+    }
 }
 
 /// A text in which `{gateway}` is filled in, and which may have to be a topic name.

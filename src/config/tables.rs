@@ -9,14 +9,14 @@ use crate::config::AclFilter;
 use crate::config::identity;
 use crate::config::reader::Section;
 use crate::config::schema::{
-    AclRule, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing, Gateway,
-    Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos, RuleRetain,
-    ServerTls, Sn, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
+    AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing,
+    Gateway, Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos,
+    RuleRetain, ServerTls, Sn, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
 use crate::config::value::{
-    Parsed, Wrong, address, bind, boolean, bytes, choice, duration, integer, name, path, permissions, string,
-    url_path,
+    Parsed, Wrong, address, bind, boolean, bytes, choice, duration, integer, name, or_none, path, permissions,
+    socket_path, string, url_path,
 };
 use crate::mqtt::{QoS, topic};
 use crate::time::Duration;
@@ -43,6 +43,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let default = Config::default();
     let gateway = root.section("gateway", gateway);
     let log = root.section("log", log);
+    let admin = root.section("admin", admin);
     let store = root.section("store", store);
     let broker = root.section("broker", broker);
     let auth = root.section("auth", auth);
@@ -55,6 +56,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     Config {
         gateway,
         log,
+        admin,
         store,
         listener: listener.unwrap_or_else(|| vec![only_listener(connections, &auth)]),
         broker,
@@ -93,6 +95,18 @@ fn log(s: &mut Section<'_>) -> Log {
     Log {
         level: s.get("level", default.level, choice(LEVELS)),
         format: s.get("format", default.format, choice(FORMATS)),
+    }
+}
+
+fn admin(s: &mut Section<'_>) -> Admin {
+    let default = Admin::default();
+    Admin {
+        socket: s.get("socket", default.socket, or_none(socket_path)),
+        mode: s.get("mode", default.mode, permissions),
+        group: s.get("group", default.group, string),
+        http: s.get("http", default.http, or_none(address)),
+        token_file: s.optional("token_file", path),
+        max_connections: s.get("max_connections", default.max_connections, integer(1..=1_000)),
     }
 }
 

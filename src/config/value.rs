@@ -233,6 +233,24 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Bind> {
     Ok(Bind::Unix(path))
 }
 
+/// The whole path of a Unix socket.
+pub(super) fn socket_path(value: &DeValue<'_>) -> Parsed<PathBuf> {
+    match value.as_str() {
+        Some(text) if text.contains('/') => match bind(value)? {
+            Bind::Unix(path) => Ok(path),
+            Bind::Tcp(_) => Err(Wrong::new(format!("{} is no path", show(value)), SOCKET_HELP)),
+        },
+        _ => Err(Wrong::kind("the path of a socket", value, SOCKET_HELP)),
+    }
+}
+
+const SOCKET_HELP: &str = "write a whole path such as \"/run/moteway/control.sock\", or \"\" for none";
+
+/// What an empty string turns off.
+pub(super) fn or_none<T>(parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> impl Fn(&DeValue<'_>) -> Parsed<Option<T>> {
+    move |value| if value.as_str() == Some("") { Ok(None) } else { parse(value).map(Some) }
+}
+
 fn last_part(path: &str) -> &str {
     path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("mqtt.sock")
 }

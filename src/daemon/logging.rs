@@ -4,26 +4,23 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt};
 
-use crate::config::{Log, LogFormat, LogLevel};
+use crate::admin::{ByLevel, Keeper, Log};
+use crate::config::{self, LogFormat};
 
-/// Directs events to the journal or to standard error. Does nothing when the process has a log already.
+/// Directs events to the journal or to standard error, and keeps the last ones. None when the process has a log
+/// already: somebody who set it up before us gets what we say.
 ///
 /// # Errors
 /// If `format` is `journald` and there is no journal.
-pub fn init(log: &Log) -> io::Result<()> {
-    let level = match log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    let writer = match log.format {
+pub fn init(config: &config::Log) -> io::Result<Option<Arc<Log>>> {
+    let log = Arc::new(Log::new(config.level));
+    let writer = match config.format {
         LogFormat::Journald => tracing_journald::layer()?.boxed(),
         LogFormat::Auto if is_journal(&io::stderr()) => match tracing_journald::layer() {
             Ok(journal) => journal.boxed(),
@@ -32,9 +29,8 @@ pub fn init(log: &Log) -> io::Result<()> {
         LogFormat::Auto | LogFormat::Plain => plain(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
-    // Somebody who set up a log before us gets what we say.
-    tracing_subscriber::registry().with(writer.with_filter(level)).try_init().ok();
-    Ok(())
+    let all = writer.and_then(Keeper(Arc::clone(&log))).with_filter(ByLevel(Arc::clone(&log)));
+    Ok(tracing_subscriber::registry().with(all).try_init().ok().map(|()| log))
 }
 
 fn plain() -> Box<dyn Layer<Registry> + Send + Sync> {

@@ -3,6 +3,7 @@
 //! [`run`] uses nothing that belongs to the process as a whole (no signal handler, no logger, no environment), so
 //! several daemons can live in one process, each on its own thread: see [`spawn`].
 
+mod admin;
 pub mod credentials;
 mod error;
 pub mod logging;
@@ -10,10 +11,12 @@ mod reload;
 mod start;
 mod storage;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
@@ -21,6 +24,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
+use crate::admin::Log;
 use crate::config::{self, Config, LinkId, ListenerId, Protocol};
 use crate::daemon::credentials::LoginFiles;
 use crate::daemon::reload::Watched;
@@ -55,6 +59,8 @@ pub struct Service {
     /// Told when files that may have changed are to be read again: certificates, keys, lists of revoked
     /// ones, passwords.
     pub reload: Arc<Notify>,
+    /// The log of the process, where it is ours.
+    pub log: Option<Arc<Log>>,
 }
 
 impl Service {
@@ -72,6 +78,8 @@ pub struct Ready {
     pub listeners: Vec<(ListenerId, SocketAddr)>,
     /// UDP links, in the order of the configuration.
     pub links: Vec<(LinkId, SocketAddr)>,
+    /// The status page.
+    pub http: Option<SocketAddr>,
 }
 
 /// Runs a daemon on this thread until `stop` is ready. `on_ready` is called once everything is bound.
@@ -113,17 +121,25 @@ pub fn run(
             watched.push(Watched::new("[auth]".to_owned(), Rc::new(files)));
         }
         spawn_local(reload::watch(watched, Arc::clone(&service.reload)));
-        let ready = sockets.ready.clone();
+        let mut ready = sockets.ready.clone();
         let accepting = start::serve(&driver, &config, sockets);
+        // Polled once before anybody is told that it is ready, so that a signal is caught from then on.
+        let mut stop = pin!(stop);
+        let is_over = poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         driver.start();
+        let reception = admin::open(&driver, &config.admin, service.log.clone());
+        ready.http = reception.as_ref().and_then(|reception| reception.http);
         announce(&config, &ready);
         service.notify("READY=1");
         on_ready(&ready);
-        tokio::select! {
-            () = stop => {}
-            never = watch(service) => match never {},
+        if !is_over {
+            tokio::select! {
+                () = stop => {}
+                never = watch(service) => match never {},
+            }
         }
         service.notify("STOPPING=1");
+        drop(reception);
         tracing::info!("stopping");
         accepting.iter().for_each(AbortHandle::abort);
         end(&driver).await;
@@ -185,7 +201,8 @@ fn announce(config: &Config, ready: &Ready) {
     let sockets =
         sockets.map(|listener| format!("{}={}+unix://{}", listener.name, scheme(listener), listener.bind));
     let links = ready.links.iter().map(|(id, at)| format!("{}=udp://{at}", config.link[usize::from(id.0)].name));
-    let at = listeners.chain(sockets).chain(links).collect::<Vec<_>>().join(" ");
+    let page = ready.http.iter().map(|at| format!("status=http://{at}"));
+    let at = listeners.chain(sockets).chain(links).chain(page).collect::<Vec<_>>().join(" ");
     tracing::info!(gateway = config.gateway.name, at, "ready");
 }
 

@@ -153,6 +153,15 @@ impl Driver {
         self.end_turn(core);
     }
 
+    /// Has somebody look into the engine between two messages, and does what it wants done afterwards.
+    pub fn visit(self: &Rc<Self>, visit: impl FnOnce(&mut Engine, Now)) {
+        let now = self.clock.now();
+        let mut core = self.core();
+        visit(&mut core.engine, now);
+        core.dispatch(now);
+        self.end_turn(core);
+    }
+
     /// Writes to the log what a shell has to say.
     pub(super) fn log(&self, notice: &Notice) {
         let now = self.clock.now();

@@ -22,7 +22,7 @@ mod websocket;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
-pub use listener::{Listener, ListenerOptions, bind_listener, bind_unix_listener};
+pub use listener::{Listener, ListenerOptions, SocketFile, bind_listener, bind_unix, bind_unix_listener};
 pub use serial::{SerialOptions, serve_serial};
 pub use udp::{UdpPort, bind_udp, serve_udp};
 pub use upstream::Target;

@@ -3,6 +3,7 @@
 mod harness;
 
 mod access;
+mod admin;
 mod bridge;
 mod command_line_clients;
 mod delivery;

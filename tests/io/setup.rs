@@ -29,6 +29,7 @@ impl Setup {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config { listener: Vec::new(), ..Config::default() };
+        (config.admin.socket, config.admin.http) = (None, None);
         config.gateway.name = "test".to_owned();
         config.gateway.state_dir = dir.path().join("state");
         config.store.commit_interval = Duration::from_millis(5);

@@ -29,6 +29,7 @@ complete -c moteway -n "__fish_moteway_needs_command" -s V -l version -d 'Print 
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "run" -d 'Run the gateway in the foreground'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "check" -d 'Look for mistakes in a configuration, and say how to mend them'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what becomes of a message, without sending one'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "log-level" -d 'Change what the running gateway logs, or say what it logs'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "passwd" -d 'Set or delete the password of a user'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "config" -d 'Print configurations'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "demo" -d 'Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger'
@@ -42,6 +43,10 @@ complete -c moteway -n "__fish_moteway_using_subcommand route" -s c -l config -d
 complete -c moteway -n "__fish_moteway_using_subcommand route" -l anonymous -d 'A client without name or client id publishes or reads it'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -l json -d 'Print JSON'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s D -l delete -d 'Delete the user'
 complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s c -l create -d 'Make the file when there is none'
 complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s h -l help -d 'Print help'

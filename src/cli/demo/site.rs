@@ -106,7 +106,7 @@ impl Site {
     fn cloud_toml(&self, certs: &Certs) -> Result<String, Failure> {
         let state = self.path("cloud");
         let mut text = format!("[gateway]\nname = \"cloud\"\nstate_dir = {}\n\n", quoted(&state)?);
-        text.push_str("[log]\nformat = \"plain\"\n\n");
+        text.push_str("[log]\nformat = \"plain\"\n\n[admin]\nsocket = \"\"\nhttp = \"\"\n\n");
         let Pair { cert, key, ca } = Pair::of(&certs.cloud.cert, &certs.cloud.key, &certs.ca)?;
         // Infallible: it writes to a string.
         write!(
@@ -136,6 +136,10 @@ state_dir = {state}
 
 [log]
 format = "plain"
+
+[admin]
+socket = ""
+http = ""
 
 [store]
 max_bytes = "4GiB"

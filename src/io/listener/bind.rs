@@ -38,20 +38,34 @@ pub fn bind_listener(bind: SocketAddr, dual_stack: bool, options: ListenerOption
     Ok(Listener::new(Socket::Tcp(TcpListener::from_std(socket.into())?), options))
 }
 
-/// Binds a listening Unix socket, whose file gets the permissions `mode`. A file that a dead process left there is
-/// replaced. Needs a runtime.
+/// Binds a listening Unix socket for clients, see [`bind_unix`]. Needs a runtime.
+///
+/// # Errors
+/// As there.
+pub fn bind_unix_listener(path: &Path, mode: u32, options: ListenerOptions) -> io::Result<Listener> {
+    let (socket, file) = bind_unix(path, mode, |_| Ok(()))?;
+    Ok(Listener::new(Socket::Unix { socket: UnixListener::from_std(socket)?, _file: file }, options))
+}
+
+/// Binds a listening Unix socket, whose file gets the permissions `mode` and what `prepare` does to it. A file that a
+/// dead process left there is replaced.
 ///
 /// # Errors
 /// If somebody answers there, if something else has that name, or if the directory is missing or not ours to write.
-pub fn bind_unix_listener(path: &Path, mode: u32, options: ListenerOptions) -> io::Result<Listener> {
+pub fn bind_unix(
+    path: &Path,
+    mode: u32,
+    prepare: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<(net::UnixListener, SocketFile)> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::new(path)?;
     // Until it listens nobody can connect, so nobody comes in before the permissions are right.
+    prepare(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
-    Ok(Listener::new(Socket::Unix { socket: UnixListener::from_std(socket.into())?, _file: file }, options))
+    Ok((socket.into(), file))
 }
 
 /// Removes the socket of a process that is gone.
@@ -75,7 +89,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// The file of our socket, removed when it goes, unless another has taken its name meanwhile.
-pub(super) struct SocketFile {
+#[derive(Debug)]
+pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }

@@ -13,7 +13,6 @@ use tokio::time::sleep;
 
 use crate::config::ListenerId;
 use crate::io::connection::Stream;
-use crate::io::listener::bind::SocketFile;
 use crate::io::listener::handshake::Handshake;
 use crate::io::listener::places::{Place, Places, Refusal};
 use crate::io::tls::ServerIdentity;
@@ -21,7 +20,7 @@ use crate::io::{Driver, connection};
 use crate::metrics::{Level, Notice};
 use crate::time::Duration;
 
-pub use bind::{bind_listener, bind_unix_listener};
+pub use bind::{SocketFile, bind_listener, bind_unix, bind_unix_listener};
 
 /// Connections accepted in one go before other tasks get their turn.
 const ACCEPTS_PER_TURN: usize = 32;

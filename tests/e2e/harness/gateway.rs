@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use moteway::mqtt::Connect;
@@ -19,6 +19,7 @@ pub(crate) struct Gateway {
     config: PathBuf,
     process: Option<Process>,
     port: u16,
+    http: u16,
 }
 
 /// The binary: this build's, or another one that is to be measured.
@@ -41,16 +42,23 @@ impl Gateway {
 
     /// Writes the configuration, but does not start.
     pub(crate) fn prepare(name: &str, tables: &str) -> Self {
+        Self::prepare_admin(name, "", tables)
+    }
+
+    /// As [`Self::prepare`], with more keys of `[admin]`.
+    pub(crate) fn prepare_admin(name: &str, admin: &str, tables: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let port = free_port();
         let state = dir.path().join("state");
         let config = dir.path().join("moteway.toml");
+        let (socket, http) = (dir.path().join("control.sock"), free_port());
         let text = format!(
             "[gateway]\nname = {name:?}\nstate_dir = {state:?}\n[log]\nformat = \"plain\"\n\
+             [admin]\nsocket = {socket:?}\nhttp = \"127.0.0.1:{http}\"\n{admin}\
              [[listener]]\nname = \"local\"\nbind = \"127.0.0.1:{port}\"\n{tables}\n"
         );
         std::fs::write(&config, text).unwrap();
-        Self { dir, config, process: None, port }
+        Self { dir, config, process: None, port, http }
     }
 
     /// Adds tables to its configuration, for the next start.
@@ -114,6 +122,22 @@ impl Gateway {
 
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Where its status page is.
+    pub(crate) fn http(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.http))
+    }
+
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    /// Runs a command that talks to it.
+    #[track_caller]
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Output {
+        Command::new(binary()).args(arguments).arg("--config").arg(&self.config).output().unwrap()
     }
 
     /// Where its files are.

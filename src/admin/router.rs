@@ -1,0 +1,45 @@
+//! What can be asked for: one table for both doors. The document api.md describes each.
+
+use crate::admin::guard::{self, Door, Right};
+use crate::admin::http::{Method, Request, Response};
+use crate::admin::{Office, answer};
+
+/// A place and what it takes to go there.
+struct Route {
+    path: &'static str,
+    right: Right,
+    place: Place,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Health,
+    Log,
+    SetLogLevel,
+}
+
+const ROUTES: &[Route] = &[
+    Route { path: "/healthz", right: Right::Open, place: Place::Health },
+    Route { path: "/api/log", right: Right::Read, place: Place::Log },
+    Route { path: "/api/log/level", right: Right::Change, place: Place::SetLogLevel },
+];
+
+/// Answers a request.
+pub(super) async fn answer(office: &Office, door: Door, request: &Request) -> Response {
+    let route = ROUTES.iter().find(|route| route.path == request.path);
+    let Some(route) = route else {
+        return Response::error(404, "there is nothing here: api.md says what there is");
+    };
+    if let Err(fault) = guard::check(office, door, route.right, request) {
+        return Response::error(fault.0, fault.1);
+    }
+    if route.right != Right::Change && !matches!(request.method, Method::Get | Method::Head) {
+        return Response::error(405, "this only shows something: GET it");
+    }
+    match route.place {
+        Place::Health => answer::health(office).await,
+        Place::Log => answer::log(office, request),
+        Place::SetLogLevel => answer::set_log_level(office, request),
+    }
+}
