@@ -61,6 +61,13 @@ pub fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// Microseconds of the clock that systemd compares reloads by.
+#[must_use]
+pub fn monotonic_micros() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// Random octets for keys and salts.
 ///
 /// # Errors

@@ -24,6 +24,11 @@ impl Backoff {
         Self { min, max: max.max(min), next: min, rng }
     }
 
+    /// From now on these waits hold, and the next failure is the first.
+    pub(super) fn configure(&mut self, min: Duration, max: Duration) {
+        *self = Self::new(min, max, self.rng.fork());
+    }
+
     /// The wait after a failure: between half of it and all of it at random, so that a thousand boxes that lost the
     /// same upstream do not come back in step.
     pub(super) fn after_failure(&mut self) -> Duration {

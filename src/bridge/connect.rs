@@ -30,6 +30,14 @@ pub struct Intake {
     pub receive_maximum: u16,
 }
 
+impl Intake {
+    /// As [broker] has it: an upstream is treated as any client.
+    #[must_use]
+    pub fn new(config: &config::Broker) -> Self {
+        Self { max_packet_bytes: config.max_packet_bytes, receive_maximum: config.receive_maximum }
+    }
+}
+
 /// What the upstream allows on this link, CONNACK, MQTT 5.0 section 3.2.2.3. 3.1.1 allows all and says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {

@@ -42,6 +42,9 @@ impl Flight {
     }
 }
 
+/// In place of a rule that is no more.
+const NO_RULE: usize = usize::MAX;
+
 /// The table of one upstream.
 #[derive(Debug)]
 pub(super) struct Flights {
@@ -167,6 +170,32 @@ impl Flights {
         }
     }
 
+    /// The rules have other numbers now, by their old ones, or are no more. Called between two links.
+    ///
+    /// The identifier of a QoS 2 message of a rule that is no more may be known to the upstream, and would hide a later
+    /// message that is given it: PUBREL frees it there.
+    pub(super) fn renumber(&mut self, places: &[Option<usize>]) {
+        let place = |rule: usize| places.get(rule).copied().flatten();
+        let before: Vec<(u16, Flight)> = self.by_pkid.iter().map(|(pkid, flight)| (*pkid, *flight)).collect();
+        self.session_lost();
+        for (pkid, flight) in before {
+            match flight {
+                Flight::Again { rule, seq, qos } => match place(rule) {
+                    Some(rule) => self.keep(pkid, rule, seq, qos),
+                    None if qos == QoS::ExactlyOnce => self.set(pkid, Flight::Released { rule: NO_RULE }),
+                    None => {}
+                },
+                Flight::Releasing { rule, seq } => {
+                    self.set(pkid, Flight::Releasing { rule: place(rule).unwrap_or(NO_RULE), seq });
+                }
+                Flight::Released { rule } => {
+                    self.set(pkid, Flight::Released { rule: place(rule).unwrap_or(NO_RULE) });
+                }
+                Flight::Message { .. } | Flight::Status | Flight::Subscribe { .. } => {}
+            }
+        }
+    }
+
     /// The upstream forgot the session: all identifiers are free.
     pub(super) fn session_lost(&mut self) {
         *self = Self { last_pkid: self.last_pkid, ..Self::new() };
@@ -217,6 +246,23 @@ mod tests {
         assert_eq!(flights.free_pkid(), Some(2), "1 is kept, the link state is forgotten");
         flights.session_lost();
         assert_eq!((flights.again(1, Seq(9)), flights.free_pkid()), (None, Some(3)));
+    }
+
+    #[test]
+    fn when_rules_change_those_that_stay_keep_their_identifiers_and_others_are_freed_upstream() {
+        let mut flights = Flights::new();
+        let qos = QoS::ExactlyOnce;
+        for (pkid, rule) in [(0x8000, 0), (0x8001, 1)] {
+            flights.set(pkid, Flight::Message { rule, seq: Seq(9), qos });
+        }
+        flights.set(3, Flight::Message { rule: 0, seq: Seq(8), qos: QoS::AtLeastOnce });
+        flights.set(0x8002, Flight::Releasing { rule: 1, seq: Seq(7) });
+        flights.link_ended();
+        // The first is no more, the second is the first now.
+        flights.renumber(&[None, Some(0)]);
+        assert_eq!((flights.again(0, Seq(9)), flights.get(3)), (Some(0x8001), None));
+        assert_eq!(flights.get(0x8002), Some(Flight::Releasing { rule: 0, seq: Seq(7) }));
+        assert_eq!((flights.released(), flights.in_window()), (vec![0x8000], 2));
     }
 
     #[test]

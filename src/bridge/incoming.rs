@@ -31,6 +31,14 @@ impl Sink {
     }
 }
 
+/// In 5.0 the upstream knows our Receive Maximum. In 3.1.1 only the packet identifiers bound it.
+fn max_answers(version: Version, intake: Intake, window: u16) -> usize {
+    match version {
+        Version::V5 => usize::from(intake.receive_maximum.max(1)) + usize::from(window),
+        Version::V31 | Version::V311 => usize::from(u16::MAX),
+    }
+}
+
 /// The incoming half of one upstream's session.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -45,12 +53,14 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(sinks: Vec<Sink>, version: Version, intake: Intake, window: u16) -> Self {
-        // In 5.0 the upstream knows our Receive Maximum. In 3.1.1 only the packet identifiers bound it.
-        let max_answers = match version {
-            Version::V5 => usize::from(intake.receive_maximum.max(1)) + usize::from(window),
-            Version::V31 | Version::V311 => usize::from(u16::MAX),
-        };
+        let max_answers = max_answers(version, intake, window);
         Self { sinks, answers: Answers::new(), max_answers, topic: String::new(), properties: Vec::new() }
+    }
+
+    /// Other rules from now on, between two links: all are asked for on the next. Answers that are still on their way
+    /// to the disk keep their numbers.
+    pub(super) fn reconfigure(&mut self, sinks: Vec<Sink>, version: Version, intake: Intake, window: u16) {
+        (self.sinks, self.max_answers) = (sinks, max_answers(version, intake, window));
     }
 
     /// Asks for the subscriptions that the upstream does not have in this session. After a restart of ours it is not

@@ -17,6 +17,7 @@ mod link;
 mod outgoing;
 mod oversize;
 mod port;
+mod reconfigure;
 pub mod rule;
 mod stats;
 #[cfg(test)]
@@ -72,30 +73,88 @@ struct Desk {
 /// All upstreams.
 #[derive(Debug)]
 pub struct Bridge {
-    /// By [`UpstreamId`].
-    desks: Vec<Desk>,
+    desks: BTreeMap<UpstreamId, Desk>,
     by_dest: BTreeMap<DestId, UpstreamId>,
+    /// Those that said goodbye, until the shell has taken their last words.
+    retired: Vec<Desk>,
     outputs: VecDeque<Output>,
+    rng: fastrand::Rng,
 }
 
 impl Bridge {
-    /// A bridge that is about to dial: its deadline has passed. `seed` makes the jitter.
+    /// A bridge without upstreams. `seed` makes the jitter.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            desks: BTreeMap::new(),
+            by_dest: BTreeMap::new(),
+            retired: Vec::new(),
+            outputs: VecDeque::new(),
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Whether there is such an upstream.
+    #[must_use]
+    pub fn knows(&self, id: UpstreamId) -> bool {
+        self.desks.contains_key(&id)
+    }
+
+    /// One more upstream, about to be dialled. What is in the store of an earlier session with it is taken up.
     ///
     /// # Errors
     /// If a rule cannot work; a checked configuration has none.
     ///
     /// # Panics
     /// If a rule that sends has no destination, or another has one.
-    pub fn new(setups: Vec<Setup>, common: Common, seed: u64) -> Result<Self, RuleError> {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let (mut desks, mut by_dest) = (Vec::new(), BTreeMap::new());
-        for (id, setup) in (0..=u16::MAX).map(UpstreamId).zip(setups) {
-            by_dest.extend(setup.dests.iter().map(|(_, dest)| (*dest, id)));
-            let name = setup.config.name.clone();
-            let upstream = Upstream::new(setup, common, rng.u64(..))?;
-            desks.push(Desk { name, upstream, stats: Stats::default() });
-        }
-        Ok(Self { desks, by_dest, outputs: VecDeque::new() })
+    pub fn add(&mut self, id: UpstreamId, setup: Setup, common: Common) -> Result<(), RuleError> {
+        let dests: Vec<DestId> = setup.dests.iter().map(|(_, dest)| *dest).collect();
+        let name = setup.config.name.clone();
+        let upstream = Upstream::new(setup, common, self.rng.u64(..))?;
+        self.by_dest.extend(dests.into_iter().map(|dest| (dest, id)));
+        self.desks.insert(id, Desk { name, upstream, stats: Stats::default() });
+        Ok(())
+    }
+
+    /// Says goodbye to an upstream that is no more, and forgets it. What it has not acknowledged is in its queues.
+    pub fn retire(&mut self, now: Now, id: UpstreamId, out: &mut dyn Outbound, local: &mut dyn Local) {
+        self.tell(now, id, &Input::Shutdown, out, local);
+        self.by_dest.retain(|_, whose| *whose != id);
+        // Of earlier goodbyes the shell has taken the bytes by now.
+        self.retired.retain(|desk| desk.upstream.is_leaving());
+        self.retired.extend(self.desks.remove(&id));
+    }
+
+    /// Goes on with another configuration of an upstream, which may have other rules with other queues. It is dialled
+    /// anew if more changes than what its queues may hold.
+    ///
+    /// # Errors
+    /// If a rule cannot work; a checked configuration has none.
+    ///
+    /// # Panics
+    /// If a rule that sends has no destination, or another has one.
+    pub fn reconfigure(
+        &mut self,
+        now: Now,
+        id: UpstreamId,
+        setup: Setup,
+        common: Common,
+        out: &mut dyn Outbound,
+        local: &mut dyn Local,
+    ) -> Result<(), RuleError> {
+        let Some(Desk { name, upstream, stats }) = self.desks.get_mut(&id) else { return Ok(()) };
+        self.by_dest.retain(|_, whose| *whose != id);
+        self.by_dest.extend(setup.dests.iter().map(|(_, dest)| (*dest, id)));
+        let mut ctx = Context { now, upstream: id, name, out, local, stats, outputs: &mut self.outputs };
+        upstream.reconfigure(&mut ctx, setup, common)
+    }
+
+    fn tell(&mut self, now: Now, id: UpstreamId, input: &Input<'_>, out: &mut dyn Outbound, local: &mut dyn Local) {
+        let Some(Desk { name, upstream, stats }) = self.desks.get_mut(&id) else { return };
+        let mut ctx = Context { now, upstream: id, name, out, local, stats, outputs: &mut self.outputs };
+        let before = upstream.queued();
+        upstream.handle_input(&mut ctx, input);
+        upstream.request_flush(&mut ctx, before);
     }
 
     /// Exactly one fact about the world.
@@ -113,14 +172,16 @@ impl Bridge {
             Input::Settled { token, .. } => Some(split(*token).0),
             Input::Timeout | Input::Shutdown => None,
         };
-        for (id, desk) in (0..=u16::MAX).map(UpstreamId).zip(&mut self.desks) {
-            if whose.is_none_or(|whose| whose == id) {
-                let Desk { name, upstream, stats } = desk;
-                let outputs = &mut self.outputs;
-                let mut ctx = Context { now, upstream: id, name, out, local, stats, outputs };
-                let before = upstream.queued();
-                upstream.handle_input(&mut ctx, &input);
-                upstream.request_flush(&mut ctx, before);
+        match (whose, &input) {
+            // It went while the shell dialled.
+            (Some(id), Input::Dialed { conn, .. }) if !self.desks.contains_key(&id) => {
+                self.outputs.push_back(Output::Close { upstream: id, conn: *conn });
+            }
+            (Some(id), input) => self.tell(now, id, input, out, local),
+            (None, input) => {
+                for id in self.desks.keys().copied().collect::<Vec<_>>() {
+                    self.tell(now, id, input, out, local);
+                }
             }
         }
     }
@@ -133,17 +194,17 @@ impl Bridge {
     /// When silence becomes an input.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.desks.iter().map(|desk| desk.upstream.deadline()).fold(None, earliest)
+        self.desks.values().map(|desk| desk.upstream.deadline()).fold(None, earliest)
     }
 
     /// The bytes for this connection: the one in use, or the one that was closed last and is still being written.
     pub fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
-        self.desks.iter_mut().find_map(|desk| desk.upstream.outbox(conn))
+        self.desks.values_mut().chain(&mut self.retired).find_map(|desk| desk.upstream.outbox(conn))
     }
 
     /// The counters of one upstream.
     #[must_use]
     pub fn stats(&self, upstream: UpstreamId) -> Option<&Stats> {
-        self.desks.get(usize::from(upstream.0)).map(|desk| &desk.stats)
+        self.desks.get(&upstream).map(|desk| &desk.stats)
     }
 }

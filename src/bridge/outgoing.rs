@@ -93,6 +93,15 @@ impl Outgoing {
         }
     }
 
+    /// Other rules from now on, between two links. What is on its way for a rule that stays keeps its identifier.
+    pub(super) fn reconfigure(&mut self, mut sources: Vec<Source>) {
+        sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
+        let place = |dest: DestId| sources.iter().position(|source| source.dest == dest);
+        let places: Vec<Option<usize>> = self.dests().map(place).collect();
+        self.flights.renumber(&places);
+        self.sources = sources;
+    }
+
     pub(super) fn dests(&self) -> impl Iterator<Item = DestId> + '_ {
         self.sources.iter().map(|source| source.dest)
     }
@@ -290,7 +299,9 @@ impl Outgoing {
         if let Some(Flight::Released { rule }) = self.flights.get(ack.pkid) {
             self.flights.remove(ack.pkid);
             link.progress_at = ctx.now.at;
-            ctx.out.complete(ctx.now, self.sources[rule].dest, ack.pkid);
+            if let Some(source) = self.sources.get(rule) {
+                ctx.out.complete(ctx.now, source.dest, ack.pkid);
+            }
         } else {
             ctx.stats.unsolicited += 1;
         }
@@ -435,7 +446,9 @@ impl Outgoing {
         }
         let mut unanswered = self.flights.released();
         for i in 0..self.sources.len() {
-            for pkid in ctx.out.releases(self.sources[i].dest) {
+            // Those of an earlier configuration's session may still be on their way to the disk: they wait for the next
+            // link, and so does who would be given their identifiers.
+            for pkid in ctx.out.safe_releases(self.sources[i].dest) {
                 if !matches!(self.flights.get(pkid), Some(Flight::Releasing { .. })) {
                     unanswered.retain(|other| *other != pkid);
                     self.put_pubrel(link, pkid, ReasonCode::Success);

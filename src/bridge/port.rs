@@ -68,6 +68,8 @@ pub trait Outbound {
     fn complete(&mut self, now: Now, dest: DestId, pkid: u16);
     /// QoS 2 identifiers whose PUBREL is due, in the order of their release.
     fn releases(&self, dest: DestId) -> Vec<u16>;
+    /// Those of them that are durable, so that PUBREL may be sent at once.
+    fn safe_releases(&self, dest: DestId) -> Vec<u16>;
     /// What is in flight goes back to the queue, in its place.
     fn rewind(&mut self, dest: DestId);
     /// Moves a message, in flight or not, to the dead letters.

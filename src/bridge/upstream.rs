@@ -25,7 +25,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// Where the link stands.
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// Waits before the next try.
     Waiting { until: Instant },
     /// The shell connects.
@@ -41,19 +41,19 @@ enum State {
 /// One upstream and our session with it.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    config: config::Upstream,
-    password: Option<Vec<u8>>,
-    version: Version,
-    intake: Intake,
+    pub(super) config: config::Upstream,
+    pub(super) password: Option<Vec<u8>>,
+    pub(super) version: Version,
+    pub(super) intake: Intake,
     state: State,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// Position in the list of endpoints.
-    endpoint: usize,
+    pub(super) endpoint: usize,
     will: WillTerms,
     /// The upstream's session, if it has one under our name, is ours: our store knows what is in it.
-    session_is_ours: bool,
-    outgoing: Outgoing,
-    incoming: Incoming,
+    pub(super) session_is_ours: bool,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: Incoming,
     /// The beginning of a packet whose end has not come.
     partial: Vec<u8>,
     /// Bytes to come that belong to a packet that is let pass.
@@ -66,20 +66,10 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(setup: Setup, common: Common, seed: u64) -> Result<Self, RuleError> {
-        let Setup { config, password, dests, resumes } = setup;
+        let (sources, sinks) = compile(&setup)?;
+        let Setup { config, password, resumes, .. } = setup;
         let mut rng = fastrand::Rng::with_seed(seed);
-        let (mut sources, mut sinks) = (Vec::new(), Vec::new());
-        for (i, rule) in config.rule.iter().enumerate() {
-            let CompiledRule { outward, inward } = CompiledRule::new(rule)?;
-            let dest = dests.iter().find(|(position, _)| *position == i).map(|(_, dest)| *dest);
-            assert_eq!(outward.is_some(), dest.is_some(), "a queue for each rule that sends, and no other");
-            sources.extend(outward.zip(dest).map(|(mapping, dest)| Source::new(rule, mapping, dest)));
-            sinks.extend(inward.map(|mapping| Sink::new(rule, mapping)));
-        }
-        let version = match config.version {
-            UpstreamVersion::V311 => Version::V311,
-            UpstreamVersion::V5 => Version::V5,
-        };
+        let version = version_of(&config);
         let pause = Backoff::new(PAUSE.0, PAUSE.1, rng.fork());
         Ok(Self {
             outgoing: Outgoing::new(sources, common.recovered, pause),
@@ -100,7 +90,12 @@ impl Upstream {
         })
     }
 
-    fn enter(&mut self, ctx: &mut Context<'_>, state: State) {
+    /// Whether the shell has not taken yet what was left to write when it was told to close.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.closing.as_ref().is_some_and(|(_, outbox)| !outbox.is_empty())
+    }
+
+    pub(super) fn enter(&mut self, ctx: &mut Context<'_>, state: State) {
         ctx.stats.state = match state {
             State::Waiting { .. } => LinkState::Waiting,
             State::Dialing => LinkState::Dialing,
@@ -419,7 +414,7 @@ impl Upstream {
     }
 
     /// The link, or the try to bring it up, ended: puts everything back, says why, and decides when to try again.
-    fn end(&mut self, ctx: &mut Context<'_>, end: End) {
+    pub(super) fn end(&mut self, ctx: &mut Context<'_>, end: End) {
         let up_at = match std::mem::replace(&mut self.state, State::Stopped) {
             State::Stopped => return,
             State::Waiting { .. } | State::Dialing => None,
@@ -502,6 +497,29 @@ impl Upstream {
             _ => self.closing = None,
         }
         ctx.outputs.push_back(Output::Close { upstream: ctx.upstream, conn });
+    }
+}
+
+/// The rules that send and those that receive.
+///
+/// # Panics
+/// If a rule that sends has no destination, or another has one.
+pub(super) fn compile(setup: &Setup) -> Result<(Vec<Source>, Vec<Sink>), RuleError> {
+    let (mut sources, mut sinks) = (Vec::new(), Vec::new());
+    for (i, rule) in setup.config.rule.iter().enumerate() {
+        let CompiledRule { outward, inward } = CompiledRule::new(rule)?;
+        let dest = setup.dests.iter().find(|(position, _)| *position == i).map(|(_, dest)| *dest);
+        assert_eq!(outward.is_some(), dest.is_some(), "a queue for each rule that sends, and no other");
+        sources.extend(outward.zip(dest).map(|(mapping, dest)| Source::new(rule, mapping, dest)));
+        sinks.extend(inward.map(|mapping| Sink::new(rule, mapping)));
+    }
+    Ok((sources, sinks))
+}
+
+pub(super) const fn version_of(config: &config::Upstream) -> Version {
+    match config.version {
+        UpstreamVersion::V311 => Version::V311,
+        UpstreamVersion::V5 => Version::V5,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod local;
 pub mod login;
 mod packets;
 mod publish;
+mod reconfigure;
 mod recover;
 mod retained;
 mod routes;
@@ -51,7 +52,7 @@ use crate::broker::routes::Routes;
 use crate::broker::session::Session;
 use crate::broker::sys_topics::SysTopics;
 use crate::broker::tree::Tree;
-use crate::config::{self, ListenerId, WhenFull};
+use crate::config::{self, ListenerId};
 use crate::metrics::{Level, Notice};
 use crate::mqtt::{ConnId, Disconnect, Outbox, Packet, ReasonCode, Version};
 use crate::queue::{Limits, Queues, Seq, Token};
@@ -169,6 +170,31 @@ struct Listener {
     connections: usize,
 }
 
+impl Listener {
+    fn new(config: &config::Listener, limits: &config::Broker) -> Self {
+        Self {
+            name: config.name.clone(),
+            door: Door::new(config),
+            max_connections: config.max_connections,
+            max_packet_bytes: config.max_packet_bytes.unwrap_or(limits.max_packet_bytes),
+            connect_timeout: config.connect_timeout.unwrap_or(limits.connect_timeout),
+            connections: 0,
+        }
+    }
+
+    /// In place of one that is no more.
+    fn gone() -> Self {
+        Self {
+            name: String::new(),
+            door: Door::default(),
+            max_connections: 0,
+            max_packet_bytes: 0,
+            connect_timeout: Duration::ZERO,
+            connections: 0,
+        }
+    }
+}
+
 /// The broker core.
 #[derive(Debug)]
 pub struct Broker {
@@ -215,19 +241,8 @@ impl Broker {
         if !limits.sys_interval.is_zero() {
             timers.set(now.at + limits.sys_interval, Timer::Sys);
         }
-        let listeners = config.listener.iter().map(|listener| Listener {
-            name: listener.name.clone(),
-            door: Door::new(listener),
-            max_connections: listener.max_connections,
-            max_packet_bytes: listener.max_packet_bytes.unwrap_or(limits.max_packet_bytes),
-            connect_timeout: listener.connect_timeout.unwrap_or(limits.connect_timeout),
-            connections: 0,
-        });
-        let when_full = WhenFull::DropOldest;
-        let queue_limits =
-            Limits { max_messages: limits.max_queued_messages, max_bytes: limits.max_queued_bytes, when_full };
-        let sleeper_limits =
-            Limits { max_messages: config.sn.max_sleep_messages, max_bytes: config.sn.max_sleep_bytes, when_full };
+        let listeners = config.listener.iter().map(|listener| Listener::new(listener, &limits));
+        let (queue_limits, sleeper_limits) = reconfigure::queue_limits(config);
         Self {
             queue_limits,
             sleeper_limits,
@@ -498,14 +513,6 @@ impl Broker {
             Some(peer) => format!("{client} ({peer}, listener {listener})"),
             None => format!("{client} (listener {listener})"),
         }
-    }
-
-    /// Adds a bridge's out-rule as a target.
-    pub fn add_rule(&mut self, rule: BridgeRule) {
-        let Ok(slot) = u32::try_from(self.rules.len()) else { return };
-        self.tree.insert(&rule.filter, None, target::Target::Rule(slot), target::Options::default());
-        self.rules.push(rule);
-        self.routes.forget_all();
     }
 
     fn session_mut(&mut self, session: u32) -> Option<&mut Session> {

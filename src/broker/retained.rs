@@ -21,6 +21,11 @@ impl Retained {
         Self { by_topic: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
     }
 
+    /// From now on these limits hold.
+    pub(crate) fn configure(&mut self, max_messages: usize, max_bytes: usize) {
+        (self.max_messages, self.max_bytes) = (max_messages, max_bytes);
+    }
+
     /// Whether the message could be kept: it deletes, replaces, or finds room. What was kept before a limit was
     /// lowered stays, and may be replaced by what is not larger.
     pub(crate) fn check_room(&self, topic: &str, payload_is_empty: bool, cost: usize) -> Result<(), Limit> {

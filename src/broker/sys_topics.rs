@@ -56,6 +56,14 @@ impl SysTopics {
             values: Vec::new(),
         }
     }
+
+    /// From now on this interval holds. True when the owner has to set [`Timer::Sys`] for the first time.
+    pub(crate) fn configure(&mut self, interval: Duration) -> bool {
+        self.interval = interval;
+        let begins = !interval.is_zero() && !self.is_timed;
+        self.is_timed |= begins;
+        begins
+    }
 }
 
 /// Whether the filter leads to these topics. Wildcards at the first level do not [MQTT-4.7.2-1].
@@ -104,7 +112,7 @@ impl Broker {
 
     /// The interval is over: what changed is sent. Without a subscription there is no next interval.
     pub(crate) fn publish_sys_topics(&mut self, now: Now, queues: &mut Queues) {
-        self.sys.is_timed = self.tree.has_branch(ROOT);
+        self.sys.is_timed = self.tree.has_branch(ROOT) && !self.sys.interval.is_zero();
         if !self.sys.is_timed {
             self.sys.values = Vec::new();
             return;

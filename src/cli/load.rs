@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::bridge::rule;
 use crate::broker::acl;
 use crate::cli::Failure;
-use crate::config::{Config, Diagnostics, Document, Finding, IdentitySource};
+use crate::config::{Config, Diagnostics, Document, Finding, IdentitySource, hold_back};
 use crate::sys::identity;
 
 /// A configuration that can be used.
@@ -25,6 +25,20 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let (config, warnings) = examine(path)?.finish().map_err(Failure::BadConfig)?;
     let found = identity(&config).unwrap_or_default();
     let config = config.resolve(&found).map_err(|_| Failure::NoIdentity { found })?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Reads and proves a configuration for a gateway that runs with another one.
+///
+/// # Errors
+/// As [`load`]; also when it changes what only a restart can change.
+pub(super) fn load_anew(path: &Path, running: &Config) -> Result<Loaded, Failure> {
+    let mut document = examine(path)?;
+    let found = identity(document.draft()).unwrap_or_default();
+    let mut config = document.draft().clone().resolve(&found).map_err(|_| Failure::NoIdentity { found })?;
+    let findings = hold_back(running, &mut config);
+    document.report(findings);
+    let (_, warnings) = document.finish().map_err(Failure::BadConfig)?;
     Ok(Loaded { config, warnings })
 }
 

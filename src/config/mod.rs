@@ -8,6 +8,7 @@ mod access;
 mod acl;
 mod defaults;
 mod diagnostic;
+mod difference;
 mod document;
 mod identity;
 mod ids;
@@ -24,9 +25,10 @@ mod value;
 
 pub use acl::{AclFilter, AclLevel, AclPart};
 pub use diagnostic::{Diagnostic, Diagnostics, Finding, Severity};
+pub use difference::{changes, hold_back};
 pub use document::{Document, ReadError};
 pub use identity::BadIdentity;
-pub use ids::{LinkId, ListenerId, UpstreamId};
+pub use ids::{Ids, LinkId, ListenerId, UpstreamId};
 pub use schema::*;
 
 /// The commented file that says what the defaults are: what is installed, and what `moteway config default` prints.

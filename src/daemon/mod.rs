@@ -8,6 +8,7 @@ pub mod credentials;
 mod error;
 pub mod logging;
 mod reload;
+mod site;
 mod start;
 mod storage;
 
@@ -21,21 +22,21 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::admin::Log;
-use crate::config::{self, Config, LinkId, ListenerId, Protocol};
-use crate::daemon::credentials::LoginFiles;
-use crate::daemon::reload::Watched;
-use crate::daemon::start::Transports;
+use crate::config::{self, Config, Ids, LinkId, ListenerId, Protocol};
+use crate::daemon::reload::Reloader;
+use crate::daemon::site::{Files, Site};
 use crate::daemon::storage::Storage;
 use crate::engine::{Engine, Input, Start};
-use crate::io::{Driver, Verifier, serve_replies, serve_verdicts};
+use crate::io::{Driver, serve_replies};
 use crate::sys::{self, Clock, Notifier};
 use crate::time::Duration;
 
 pub use error::DaemonError;
+pub use reload::Source;
 
 /// How long the engine may take to make everything safe after it was told to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
@@ -50,21 +51,22 @@ const MAX_LOOKUP_THREADS: usize = 8;
 const OTHER_FILES: usize = 64;
 
 /// The service manager, if there is one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Service {
     /// Where to say `READY=1` and the rest.
     pub notifier: Option<Notifier>,
     /// How often it wants a sign of life at the least.
     pub watchdog: Option<Duration>,
-    /// Told when files that may have changed are to be read again: certificates, keys, lists of revoked
-    /// ones, passwords.
+    /// Told when the configuration and the files that it names are to be read again.
     pub reload: Arc<Notify>,
     /// The log of the process, where it is ours.
     pub log: Option<Arc<Log>>,
+    /// Where the configuration comes from. Without it only files are read again: certificates, keys, passwords.
+    pub source: Option<Box<dyn Source>>,
 }
 
 impl Service {
-    fn notify(&self, state: &str) {
+    pub(crate) fn notify(&self, state: &str) {
         if let Some(Err(error)) = self.notifier.as_ref().map(|notifier| notifier.notify(state)) {
             tracing::debug!(%error, state, "the service manager does not listen");
         }
@@ -95,7 +97,8 @@ pub fn run(
     let clock = Clock::start();
     // The command line has put in what the box is called; a caller that has not gives it a name.
     let config = config.resolve("moteway").map_err(|error| DaemonError::Identity(error.to_string()))?;
-    let transports = Transports::prepare(&config)?;
+    let ids = Ids::new(&config);
+    let files = Files::read(&config, &ids)?;
     let passwords = start::passwords(&config)?;
     let credentials = credentials::read(&config.auth).map_err(DaemonError::Credentials)?;
     // The store is the first thread beside this one.
@@ -107,41 +110,30 @@ pub fn run(
     let mut engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
     engine.handle_input(clock.now(), Input::Credentials(credentials));
     let served = runtime.block_on(async {
-        let mut watched = transports.watched(&config);
-        let (targets, sockets) = transports.bind(&config)?;
-        // Above this the engine sheds what it may; twice as much means that even answers are not taken.
-        let pause_bytes = config.broker.max_outbox_bytes.saturating_mul(2);
-        let driver = Driver::new(engine, clock, storage.disk(), targets, pause_bytes);
+        let driver = Driver::new(engine, clock, storage.disk());
         spawn_local(serve_replies(Rc::clone(&driver), storage.take_replies()));
-        if credentials::is_wanted(&config.auth) {
-            let (verifier, verdicts) = Verifier::start().map_err(DaemonError::Runtime)?;
-            driver.set_verifier(verifier);
-            spawn_local(serve_verdicts(Rc::clone(&driver), verdicts));
-            let files = LoginFiles::new(Rc::clone(&driver), config.auth.clone());
-            watched.push(Watched::new("[auth]".to_owned(), Rc::new(files)));
-        }
-        spawn_local(reload::watch(watched, Arc::clone(&service.reload)));
-        let mut ready = sockets.ready.clone();
-        let accepting = start::serve(&driver, &config, sockets);
+        let (site, mut ready) = Site::open(&driver, config, ids, files)?;
         // Polled once before anybody is told that it is ready, so that a signal is caught from then on.
         let mut stop = pin!(stop);
         let is_over = poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         driver.start();
-        let reception = admin::open(&driver, &config.admin, service.log.clone());
+        let reception = admin::open(&driver, &site.config.admin, service.log.clone());
         ready.http = reception.as_ref().and_then(|reception| reception.http);
-        announce(&config, &ready);
+        announce(&site.config, &ready);
         service.notify("READY=1");
         on_ready(&ready);
+        let mut reloader = Reloader::new(site, service);
         if !is_over {
             tokio::select! {
                 () = stop => {}
                 never = watch(service) => match never {},
+                never = reloader.serve() => match never {},
             }
         }
         service.notify("STOPPING=1");
         drop(reception);
         tracing::info!("stopping");
-        accepting.iter().for_each(AbortHandle::abort);
+        reloader.close();
         end(&driver).await;
         Ok(())
     });

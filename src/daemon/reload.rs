@@ -1,15 +1,19 @@
-//! Files that change while the daemon runs, certificates and passwords: read again when asked, and when they change.
+//! The configuration while the daemon runs: read again when asked. And the files that it names, certificates and
+//! passwords: read again then, and when they change.
 
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::config::{self, Config};
+use crate::daemon::Service;
+use crate::daemon::site::Site;
 use crate::io::tls::Reload;
+use crate::sys;
 use crate::time::Duration;
 
 /// How often files are looked at.
@@ -60,17 +64,78 @@ fn stamps(identity: &dyn Reload) -> Vec<Stamp> {
     identity.files().into_iter().map(stamp).collect()
 }
 
-/// Watches for ever. Established connections keep what they have; the next handshake gets what is new.
-#[expect(clippy::disallowed_methods, reason = "a shell waits")]
-pub(super) async fn watch(mut all: Vec<Watched>, asked: Arc<Notify>) {
-    loop {
-        let asked = tokio::select! {
-            () = asked.notified() => true,
-            () = sleep(PERIOD), if !all.is_empty() => false,
-        };
-        for watched in &mut all {
-            watched.look(asked);
+/// Where the configuration comes from.
+pub trait Source: Send {
+    /// Reads and proves it afresh. What only a restart can change is as in `running`.
+    ///
+    /// # Errors
+    /// What is wrong, for the operator: with file, line and remedy.
+    fn load(&self, running: &Config) -> Result<Config, String>;
+
+    /// It is in force.
+    fn taken(&self, config: &Config);
+}
+
+/// Puts another configuration in force when asked, and watches the files that it names.
+pub(super) struct Reloader<'a> {
+    site: Site,
+    watched: Vec<Watched>,
+    service: &'a Service,
+}
+
+impl<'a> Reloader<'a> {
+    pub(super) fn new(site: Site, service: &'a Service) -> Self {
+        Self { watched: site.watched(), site, service }
+    }
+
+    /// For ever. Established connections keep what they have; the next handshake gets what is new.
+    #[expect(clippy::disallowed_methods, reason = "a shell waits")]
+    pub(super) async fn serve(&mut self) -> Infallible {
+        loop {
+            tokio::select! {
+                () = self.service.reload.notified() => {
+                    self.service.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_micros()));
+                    // What came of it is in the log.
+                    self.reload().ok();
+                    self.service.notify("READY=1");
+                }
+                () = sleep(PERIOD), if !self.watched.is_empty() => {
+                    for watched in &mut self.watched {
+                        watched.look(false);
+                    }
+                }
+            }
         }
+    }
+
+    /// Reads everything again: says what has changed, or why nothing has.
+    pub(super) fn reload(&mut self) -> Result<String, String> {
+        let Some(source) = &self.service.source else {
+            for watched in &mut self.watched {
+                watched.look(true);
+            }
+            return Ok("files read again".to_owned());
+        };
+        let old = self.site.config.clone();
+        let loaded = source.load(&old);
+        let done = loaded.and_then(|config| self.site.change(config).map_err(|error| error.to_string()));
+        if let Err(error) = done {
+            tracing::error!("reload refused, the configuration stays as it was: {error}");
+            return Err(error);
+        }
+        source.taken(&self.site.config);
+        self.watched = self.site.watched();
+        let changes = match config::changes(&old, &self.site.config) {
+            changes if changes.is_empty() => "nothing changed but what files hold".to_owned(),
+            changes => changes.join(", "),
+        };
+        tracing::info!("configuration reloaded: {changes}");
+        Ok(changes)
+    }
+
+    /// Nobody else is let in.
+    pub(super) fn close(&self) {
+        self.site.close();
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::broker::login::{Credentials, Proof};
 use crate::config::{LinkId, ListenerId, UpstreamId};
+use crate::engine::Plan;
 use crate::metrics::Notice;
 use crate::mqtt::ConnId;
 use crate::queue::{Batch, Read, Reply};
@@ -38,6 +39,8 @@ pub enum Input<'a> {
     Dialed { upstream: UpstreamId, conn: ConnId },
     /// `Output::Dial` failed.
     DialFailed { upstream: UpstreamId, error: String },
+    /// The operator wants another configuration. It is in force when this was handled.
+    Reconfigure(Box<Plan>),
     /// What log-ins are checked against, at start and whenever it changes. Until it comes there is nothing.
     Credentials(Credentials),
     /// `Output::Verify` was done: whether the proof is good.

@@ -5,22 +5,23 @@
 
 mod contract;
 mod ports;
+mod reconfigure;
 mod setup;
 mod shutdown;
 mod status;
 
 pub use crate::broker::login::{Credentials, Intake, Proof};
 pub use contract::{Input, Output};
-pub use setup::Start;
+pub use reconfigure::Plan;
+pub use setup::{Passwords, Start};
 pub use status::{LineStatus, Status, UpstreamStatus};
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::bridge::{self, Bridge};
 use crate::broker::{self, Broker};
-use crate::config::UpstreamId;
-use crate::engine::ports::{Clients, Lines, LocalBroker, UpstreamSetup, owner};
+use crate::config::{LinkId, UpstreamId};
+use crate::engine::ports::{BridgePorts, Clients, UpstreamSetup, owner};
 use crate::engine::shutdown::Stop;
 use crate::gateway::{self, Gateway, SessionId};
 use crate::metrics::{Level, Notice};
@@ -46,9 +47,9 @@ pub struct Engine {
     queues: Queues,
     /// Topic prefix of what the gateway says about itself; empty: it says nothing.
     status_topic: String,
-    upstreams: Vec<UpstreamSetup>,
+    upstreams: BTreeMap<UpstreamId, UpstreamSetup>,
     /// Names of the radio links, for the log.
-    links: Vec<String>,
+    links: BTreeMap<LinkId, String>,
     conns: Vec<Conn>,
     outputs: VecDeque<Output>,
     stop: Stop,
@@ -98,7 +99,7 @@ impl Engine {
             }
             Input::SerialClosed { link, error } => {
                 self.tell_gateway(now, gateway::Input::SerialClosed { link });
-                let who = self.links.get(usize::from(link.0)).cloned().unwrap_or_default();
+                let who = self.links.get(&link).cloned().unwrap_or_default();
                 let notice = Notice::new(Level::Warn, "serial port lost", who, error);
                 self.outputs.push_back(Output::Notice(notice));
             }
@@ -109,6 +110,7 @@ impl Engine {
             Input::DialFailed { upstream, error } => {
                 self.tell_bridge(now, bridge::Input::DialFailed { upstream, error });
             }
+            Input::Reconfigure(plan) => self.reconfigure(now, *plan),
             Input::Credentials(credentials) => self.broker.handle_credentials(credentials),
             Input::Verified { check, good } => {
                 self.broker.handle_verified(now, &mut self.queues, check, good);
@@ -174,16 +176,23 @@ impl Engine {
     }
 
     fn tell_bridge(&mut self, now: Now, input: bridge::Input<'_>) {
-        // Both ports use the queues, one after the other.
-        let queues = RefCell::new(&mut self.queues);
-        let mut lines = Lines { queues: &queues };
-        let mut local = LocalBroker {
+        let (bridge, mut ports) = self.bridge_and_ports();
+        ports.with(|out, local| bridge.handle_input(now, input, out, local));
+    }
+
+    /// The bridge, and what it sees of the other cores.
+    fn bridge_and_ports(&mut self) -> (&mut Bridge, BridgePorts<'_>) {
+        let ports = BridgePorts {
+            queues: &mut self.queues,
             broker: &mut self.broker,
-            queues: &queues,
             upstreams: &self.upstreams,
             status_topic: &self.status_topic,
         };
-        self.bridge.handle_input(now, input, &mut lines, &mut local);
+        (&mut self.bridge, ports)
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
     }
 
     fn handle_reply(&mut self, now: Now, reply: Reply) {

@@ -1,6 +1,7 @@
 //! The broker and the queues as the gateway and the bridge see them.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::bridge::{Local, Outbound};
 use crate::broker::Broker;
@@ -133,6 +134,29 @@ pub(crate) struct UpstreamSetup {
     pub receipts: Option<DestId>,
 }
 
+/// What the bridge sees of the other cores.
+pub(crate) struct BridgePorts<'a> {
+    pub queues: &'a mut Queues,
+    pub broker: &'a mut Broker,
+    pub upstreams: &'a BTreeMap<UpstreamId, UpstreamSetup>,
+    pub status_topic: &'a str,
+}
+
+impl BridgePorts<'_> {
+    pub(crate) fn with<T>(&mut self, ask: impl FnOnce(&mut dyn Outbound, &mut dyn Local) -> T) -> T {
+        // Both ports use the queues, one after the other.
+        let queues = RefCell::new(&mut *self.queues);
+        let mut lines = Lines { queues: &queues };
+        let mut local = LocalBroker {
+            broker: self.broker,
+            queues: &queues,
+            upstreams: self.upstreams,
+            status_topic: self.status_topic,
+        };
+        ask(&mut lines, &mut local)
+    }
+}
+
 /// The queues of out-rules, as the bridge sees them.
 pub(crate) struct Lines<'a, 'b> {
     pub queues: &'a RefCell<&'b mut Queues>,
@@ -171,6 +195,10 @@ impl Outbound for Lines<'_, '_> {
         self.queues.borrow().releases(dest).collect()
     }
 
+    fn safe_releases(&self, dest: DestId) -> Vec<u16> {
+        self.queues.borrow().safe_releases(dest).collect()
+    }
+
     fn rewind(&mut self, dest: DestId) {
         self.queues.borrow_mut().rewind(dest);
     }
@@ -188,13 +216,13 @@ impl Outbound for Lines<'_, '_> {
 pub(crate) struct LocalBroker<'a, 'b> {
     pub broker: &'a mut Broker,
     pub queues: &'a RefCell<&'b mut Queues>,
-    pub upstreams: &'a [UpstreamSetup],
+    pub upstreams: &'a BTreeMap<UpstreamId, UpstreamSetup>,
     pub status_topic: &'a str,
 }
 
 impl LocalBroker<'_, '_> {
     fn upstream(&self, upstream: UpstreamId) -> Option<&UpstreamSetup> {
-        self.upstreams.get(usize::from(upstream.0))
+        self.upstreams.get(&upstream)
     }
 
     fn receipts(&self, upstream: UpstreamId) -> Option<DestId> {

@@ -1,11 +1,11 @@
 //! The engine as it starts: what the configuration asks for meets what the store found.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::{Bridge, Common, Intake, Setup};
 use crate::broker::{BridgeRule, Broker};
-use crate::config::{Config, Upstream, UpstreamId, WhenFull};
+use crate::config::{Config, Ids, LinkId, Upstream, UpstreamId, WhenFull};
 use crate::engine::ports::{Clients, UpstreamSetup};
 use crate::engine::shutdown::Stop;
 use crate::engine::{Engine, Output};
@@ -13,6 +13,9 @@ use crate::gateway::Gateway;
 use crate::metrics::{Level, Notice};
 use crate::queue::{DestId, Limits, Owner, Queues, RecordKind, Recovered};
 use crate::time::Now;
+
+/// What each upstream's `password_file` holds, by position.
+pub type Passwords = Vec<Option<Vec<u8>>>;
 
 /// What the engine is made of.
 #[derive(Debug)]
@@ -23,8 +26,8 @@ pub struct Start<'a> {
     pub recovered: Recovered,
     /// Seeds everything that is random: jitter, assigned client ids, hash tables.
     pub seed: u64,
-    /// What each upstream's `password_file` holds, by position.
-    pub passwords: Vec<Option<Vec<u8>>>,
+    /// What the files of upstreams hold.
+    pub passwords: Passwords,
 }
 
 impl Engine {
@@ -41,40 +44,29 @@ impl Engine {
         let sn_records = gateway_records(&recovered);
         broker.recover(now, &mut queues, recovered);
 
-        let mut setups = Vec::new();
-        let mut upstreams = Vec::new();
-        for (index, upstream) in config.upstream.iter().enumerate() {
-            let id = UpstreamId(u16::try_from(index).unwrap_or(u16::MAX));
-            let resumes = has_lines(&queues, upstream);
-            let dests = open_rules(now, &mut queues, &mut broker, id, upstream)?;
-            let receipts = open_receipts(now, &mut queues, id, upstream)?;
-            upstreams.push(UpstreamSetup { name: upstream.name.clone(), receipts });
-            let password = passwords.get(index).cloned().flatten();
-            setups.push(Setup { config: upstream.clone(), password, dests, resumes });
-        }
-        let intake = Intake {
-            max_packet_bytes: config.broker.max_packet_bytes,
-            receive_maximum: config.broker.receive_maximum,
-        };
-        let bridge = Bridge::new(setups, Common { intake, recovered: newest }, seed)?;
-
         let mut gateway = Gateway::new(config.sn.clone(), &config.link);
         let mut clients = Clients { broker: &mut broker, queues: &mut queues };
         let records = sn_records.iter().map(|(client_id, record)| (client_id.as_str(), record.as_str()));
         gateway.recover(now, records, &mut clients);
 
+        let ids = Ids::new(config);
         let mut engine = Self {
             broker,
             gateway,
-            bridge,
+            bridge: Bridge::new(seed),
             queues,
             status_topic: config.gateway.status_topic.clone(),
-            upstreams,
-            links: config.link.iter().map(|link| link.name.clone()).collect(),
+            upstreams: BTreeMap::new(),
+            links: link_names(config, &ids),
             conns: Vec::new(),
             outputs: VecDeque::new(),
             stop: Stop::No,
         };
+        let common = Common { intake: Intake::new(&config.broker), recovered: newest };
+        for ((id, upstream), password) in ids.upstream.iter().zip(&config.upstream).zip(all(passwords)) {
+            let setup = engine.open_upstream(now, *id, upstream, password)?;
+            engine.bridge.add(*id, setup, common)?;
+        }
         if let Some(damage) = damage {
             engine.outputs.push_back(Output::Notice(Notice::new(
                 Level::Error,
@@ -88,8 +80,23 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Opens an upstream's queues and makes its rules targets of the broker.
+    pub(super) fn open_upstream(
+        &mut self,
+        now: Now,
+        id: UpstreamId,
+        upstream: &Upstream,
+        password: Option<Vec<u8>>,
+    ) -> Result<Setup, RuleError> {
+        let resumes = has_lines(&self.queues, upstream);
+        let dests = open_rules(now, &mut self.queues, &mut self.broker, id, upstream)?;
+        let receipts = open_receipts(now, &mut self.queues, id, upstream)?;
+        self.upstreams.insert(id, UpstreamSetup { name: upstream.name.clone(), receipts });
+        Ok(Setup { config: upstream.clone(), password, dests, resumes })
+    }
+
     /// Queues of rules that are no longer configured keep what they hold, and say so.
-    fn warn_of_orphans(&mut self) {
+    pub(super) fn warn_of_orphans(&mut self) {
         for (name, dest) in self.queues.names() {
             let waiting = self.queues.depth(dest).messages;
             if self.queues.owner(dest) == Some(Owner::Nobody) && waiting > 0 {
@@ -112,11 +119,21 @@ fn gateway_records(recovered: &Recovered) -> Vec<(String, String)> {
     records.map(|(_, key, value)| (text(key), text(value))).collect()
 }
 
-fn rule_line(upstream: &str, rule: &str) -> String {
+/// One for each upstream; none where nothing was read.
+pub(super) fn all(passwords: Passwords) -> impl Iterator<Item = Option<Vec<u8>>> {
+    passwords.into_iter().chain(std::iter::repeat(None))
+}
+
+/// The names of radio links by number.
+pub(super) fn link_names(config: &Config, ids: &Ids) -> BTreeMap<LinkId, String> {
+    ids.link.iter().copied().zip(config.link.iter().map(|link| link.name.clone())).collect()
+}
+
+pub(super) fn rule_line(upstream: &str, rule: &str) -> String {
     format!("rule:{upstream}/{rule}")
 }
 
-fn receipts_line(upstream: &str) -> String {
+pub(super) fn receipts_line(upstream: &str) -> String {
     format!("upstream:{upstream}")
 }
 

@@ -56,9 +56,9 @@ impl Engine {
     /// A copy of every counter and gauge.
     #[must_use]
     pub fn status(&self) -> Status {
-        let upstreams = self.upstreams.iter().zip(0..).map(|(upstream, id)| UpstreamStatus {
+        let upstreams = self.upstreams.iter().map(|(id, upstream)| UpstreamStatus {
             name: upstream.name.clone(),
-            stats: self.bridge.stats(crate::config::UpstreamId(id)).cloned().unwrap_or_default(),
+            stats: self.bridge.stats(*id).cloned().unwrap_or_default(),
         });
         let lines = self.queues.names().map(|(name, dest)| LineStatus {
             name: name.to_owned(),

@@ -61,6 +61,10 @@ impl Clients {
         }
     }
 
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max.min(u32::MAX as usize);
+    }
+
     pub(super) fn contains(&self, slot: Slot) -> bool {
         self.slab.contains(slot.0 as usize)
     }

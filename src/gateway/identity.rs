@@ -27,6 +27,10 @@ impl Identities {
         Self { names: HashMap::default(), max: max_clients.saturating_mul(PER_CLIENT) }
     }
 
+    pub(super) fn set_max(&mut self, max_clients: usize) {
+        self.max = max_clients.saturating_mul(PER_CLIENT);
+    }
+
     /// Returns whether there was room for it.
     pub(super) fn set(&mut self, link: LinkId, from: SocketAddr, identity: Option<&str>) -> bool {
         let Some(identity) = identity else {

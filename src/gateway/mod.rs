@@ -139,6 +139,19 @@ impl Gateway {
         }
     }
 
+    /// Another configuration from now on. Clients stay; those of a link that is no more can be reached again once they
+    /// were heard elsewhere.
+    pub fn configure(&mut self, config: config::Sn, links: &[config::Link], ids: &[LinkId]) {
+        self.predefined = Predefined::new(&config.predefined);
+        self.clients.set_max(config.max_clients);
+        self.identities.set_max(config.max_clients);
+        if config.advertise_interval != self.config.advertise_interval {
+            self.discovery = Discovery::new(config.advertise_interval);
+        }
+        self.radio.configure(links, ids);
+        self.config = config;
+    }
+
     /// Takes in one fact. Drain [`Gateway::poll_output`] before the next one.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>, sessions: &mut dyn Sessions) {
         let cx = &mut Cx { now, sessions };

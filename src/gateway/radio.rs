@@ -24,9 +24,18 @@ enum Line {
 
 #[derive(Debug)]
 struct Link {
-    name: String,
-    mtu: usize,
+    config: config::Link,
     line: Line,
+}
+
+impl Link {
+    fn new(link: &config::Link) -> Self {
+        let line = match &link.kind {
+            LinkKind::Udp { multicast, .. } => Line::Udp { groups: !multicast.is_empty() },
+            LinkKind::Serial { framing, .. } => Line::Serial { framer: framer(*framing, link.mtu), open: false },
+        };
+        Self { config: link.clone(), line }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +55,8 @@ struct Outgoing {
 /// All links.
 #[derive(Debug)]
 pub(super) struct Radio {
-    links: Vec<Link>,
+    /// By [`LinkId`]; none in place of one that is no more.
+    links: Vec<Option<Link>>,
     bytes: Vec<u8>,
     /// A frame before its framing.
     frame: Vec<u8>,
@@ -61,18 +71,8 @@ pub(super) struct Radio {
 
 impl Radio {
     pub(super) fn new(links: &[config::Link]) -> Self {
-        let links = links.iter().map(|link| Link {
-            name: link.name.clone(),
-            mtu: link.mtu,
-            line: match &link.kind {
-                LinkKind::Udp { multicast, .. } => Line::Udp { groups: !multicast.is_empty() },
-                LinkKind::Serial { framing, .. } => {
-                    Line::Serial { framer: framer(*framing, link.mtu), open: false }
-                }
-            },
-        });
         Self {
-            links: links.collect(),
+            links: links.iter().map(|link| Some(Link::new(link))).collect(),
             bytes: Vec::new(),
             frame: Vec::new(),
             sends: VecDeque::new(),
@@ -84,7 +84,24 @@ impl Radio {
     }
 
     fn link_mut(&mut self, link: LinkId) -> Option<&mut Link> {
-        self.links.get_mut(usize::from(link.0))
+        self.links.get_mut(usize::from(link.0))?.as_mut()
+    }
+
+    fn link(&self, link: LinkId) -> Option<&Link> {
+        self.links.get(usize::from(link.0))?.as_ref()
+    }
+
+    /// Other links from now on. One that did not change goes on; one that did is opened anew by the shell.
+    pub(super) fn configure(&mut self, links: &[config::Link], ids: &[LinkId]) {
+        let mut before = std::mem::take(&mut self.links);
+        for (id, link) in ids.iter().zip(links) {
+            let index = usize::from(id.0);
+            if self.links.len() <= index {
+                self.links.resize_with(index + 1, || None);
+            }
+            let known = before.get_mut(index).and_then(Option::take).filter(|known| known.config == *link);
+            self.links[index] = Some(known.unwrap_or_else(|| Link::new(link)));
+        }
     }
 
     fn framer_mut(&mut self, link: LinkId) -> Option<&mut Framer> {
@@ -100,22 +117,23 @@ impl Radio {
     }
 
     pub(super) fn knows(&self, link: LinkId) -> bool {
-        usize::from(link.0) < self.links.len()
+        self.link(link).is_some()
     }
 
     /// The name in the configuration, which outlives a change of positions.
     pub(super) fn name(&self, link: LinkId) -> Option<&str> {
-        self.links.get(usize::from(link.0)).map(|link| link.name.as_str())
+        self.link(link).map(|link| link.config.name.as_str())
     }
 
     pub(super) fn by_name(&self, name: &str) -> Option<LinkId> {
-        let position = self.links.iter().position(|link| link.name == name)?;
+        let position =
+            self.links.iter().position(|link| link.as_ref().is_some_and(|link| link.config.name == name))?;
         u16::try_from(position).ok().map(LinkId)
     }
 
     /// A serial line, open or not.
     pub(super) fn is_line(&self, link: LinkId) -> bool {
-        self.links.get(usize::from(link.0)).is_some_and(|link| matches!(link.line, Line::Serial { .. }))
+        self.link(link).is_some_and(|link| matches!(link.config.kind, LinkKind::Serial { .. }))
     }
 
     /// Both are UDP, or both are serial.
@@ -148,7 +166,7 @@ impl Radio {
     pub(super) fn take_silent(&mut self, now: Instant) -> Vec<LinkId> {
         let mut silent = Vec::new();
         for (position, link) in (0..).zip(&mut self.links) {
-            if let Line::Serial { framer, .. } = &mut link.line
+            if let Some(Link { line: Line::Serial { framer, .. }, .. }) = link
                 && framer.deadline().is_some_and(|at| at <= now)
             {
                 framer.handle_timeout(now);
@@ -159,14 +177,14 @@ impl Radio {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.links.iter().fold(None, |at, link| match &link.line {
+        self.links.iter().flatten().fold(None, |at, link| match &link.line {
             Line::Serial { framer, .. } => earliest(at, framer.deadline()),
             Line::Udp { .. } => at,
         })
     }
 
     pub(super) fn framing_stats(&self, link: LinkId) -> Option<framing::Stats> {
-        match &self.links.get(usize::from(link.0))?.line {
+        match &self.link(link)?.line {
             Line::Serial { framer, .. } => Some(framer.stats()),
             Line::Udp { .. } => None,
         }
@@ -184,7 +202,7 @@ impl Radio {
 
     /// Sends to all who listen on a link, where there is a way to: multicast groups, and the far end of a line.
     pub(super) fn broadcast(&mut self, link: LinkId, radius: u8, message: &Message<'_>) {
-        let to = match self.links.get(usize::from(link.0)).map(|link| &link.line) {
+        let to = match self.link(link).map(|link| &link.line) {
             Some(Line::Udp { groups: true }) => To::Groups { radius },
             Some(Line::Serial { open: true, .. }) => To::Line,
             Some(Line::Udp { groups: false } | Line::Serial { open: false, .. }) | None => return,
@@ -193,17 +211,18 @@ impl Radio {
     }
 
     fn put(&mut self, at: LinkId, to: To, node: Option<&[u8]>, radius: u8, message: &Message<'_>) -> bool {
-        let Some(link) = self.links.get(usize::from(at.0)) else { return true };
+        let Some(link) = self.links.get(usize::from(at.0)).and_then(Option::as_ref) else { return true };
+        let mtu = link.config.mtu;
         let start = self.bytes.len();
         let fits = match &link.line {
-            Line::Udp { .. } => put(&mut self.bytes, node, radius, message, link.mtu),
+            Line::Udp { .. } => put(&mut self.bytes, node, radius, message, mtu),
             Line::Serial { open: false, .. } => {
                 self.link_down += 1;
                 return true;
             }
             Line::Serial { framer, .. } => {
                 self.frame.clear();
-                let fits = put(&mut self.frame, node, radius, message, link.mtu);
+                let fits = put(&mut self.frame, node, radius, message, mtu);
                 if fits {
                     framer.encode(&self.frame, &mut self.bytes);
                 }

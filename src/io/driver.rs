@@ -1,6 +1,7 @@
 //! The driver: the engine, and who has to be woken for what it wants done.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -91,16 +92,9 @@ enum LinkPort {
 }
 
 impl Driver {
-    /// A driver for `engine`. `targets` are the upstreams in the order of the configuration. A connection is not
-    /// read while its outbox holds `pause_bytes` or more.
+    /// A driver for `engine`, which nobody can dial from yet.
     #[must_use]
-    pub fn new(
-        engine: Engine,
-        clock: Clock,
-        disk: Box<dyn Disk>,
-        targets: Vec<Rc<Target>>,
-        pause_bytes: usize,
-    ) -> Rc<Self> {
+    pub fn new(engine: Engine, clock: Clock, disk: Box<dyn Disk>) -> Rc<Self> {
         Rc::new(Self {
             clock,
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
@@ -108,7 +102,7 @@ impl Driver {
                 engine,
                 stats: Stats::default(),
                 alarm: Alarm::default(),
-                pause_bytes,
+                pause_bytes: usize::MAX,
                 slots: Slab::new(),
                 running: None,
                 links: Vec::new(),
@@ -118,7 +112,7 @@ impl Driver {
                 notices: Notices::default(),
                 shutdown_done: false,
             }),
-            dialer: Dialer::new(targets),
+            dialer: Dialer::default(),
             handshakes: Turnstile::default(),
             connections: Cell::new(0),
             changed: Notify::new(),
@@ -130,6 +124,28 @@ impl Driver {
     pub fn start(self: &Rc<Self>) {
         tokio::task::spawn_local(deadline::watch(Rc::clone(self)));
         self.inputs(std::iter::empty());
+    }
+
+    /// Where upstreams are from now on. Attempts to reach those in `changed` that are under way are given up, and the
+    /// engine is not told: it has to know that they changed.
+    pub fn set_targets(&self, targets: BTreeMap<UpstreamId, Rc<Target>>, changed: &[UpstreamId]) {
+        self.dialer.set_targets(targets, changed);
+    }
+
+    /// A connection is not read while its outbox holds so many bytes.
+    pub fn set_pause_bytes(&self, pause_bytes: usize) {
+        self.core().pause_bytes = pause_bytes;
+    }
+
+    /// Whether log-ins are checked.
+    #[must_use]
+    pub fn has_verifier(&self) -> bool {
+        self.core.borrow().verifier.is_some()
+    }
+
+    /// A link is no more: what is still sent there is dropped and counted.
+    pub fn remove_link(&self, link: LinkId) {
+        self.core().add_link(link, LinkPort::None);
     }
 
     /// Gives the checks of log-ins to this thread from now on.

@@ -22,7 +22,10 @@ mod websocket;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
-pub use listener::{Listener, ListenerOptions, SocketFile, bind_listener, bind_unix, bind_unix_listener};
+pub use listener::{
+    Listener, ListenerOptions, Listening, SocketFile, bind_listener, bind_unix, bind_unix_listener, let_share_port,
+    set_socket_mode,
+};
 pub use serial::{SerialOptions, serve_serial};
 pub use udp::{UdpPort, bind_udp, serve_udp};
 pub use upstream::Target;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
@@ -33,18 +33,32 @@ pub struct UdpPort {
     task: RefCell<Option<Waker>>,
 }
 
-/// Binds a UDP link. An IPv6 wildcard takes IPv4 too when `dual_stack` is set. Needs a runtime.
+/// Binds a UDP link. An IPv6 wildcard takes IPv4 too when `dual_stack` is set. Needs a runtime. `beside` is a
+/// port that has the address until the new one takes its place.
 ///
 /// # Errors
 /// If the address is taken, is not on this machine, or needs more rights.
-pub fn bind_udp(bind: SocketAddr, dual_stack: bool, groups: &[SocketAddr]) -> io::Result<Rc<UdpPort>> {
+pub fn bind_udp(
+    bind: SocketAddr,
+    dual_stack: bool,
+    groups: &[SocketAddr],
+    beside: Option<&UdpPort>,
+) -> io::Result<Rc<UdpPort>> {
     let socket = Socket::new(Domain::for_address(bind), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if bind.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
     // More than `net.core.rmem_max` is cut down to it, and whatever we get will do.
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).ok();
-    socket.bind(&bind.into())?;
+    let share = |may| -> io::Result<()> {
+        let Some(old) = beside else { return Ok(()) };
+        SockRef::from(&old.socket).set_reuse_port(may)?;
+        socket.set_reuse_port(may)
+    };
+    share(true)?;
+    let bound = socket.bind(&bind.into());
+    share(false)?;
+    bound?;
     Ok(Rc::new(UdpPort {
         socket: UdpSocket::from_std(socket.into())?,
         groups: groups.to_vec(),
@@ -155,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn datagrams_wait_in_order_for_a_full_socket_and_too_many_are_dropped_and_counted() {
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (port, receiver) = (bind_udp(local, false, &[]).unwrap(), UdpSocket::bind(local).await.unwrap());
+        let (port, receiver) = (bind_udp(local, false, &[], None).unwrap(), UdpSocket::bind(local).await.unwrap());
         let to = receiver.local_addr().unwrap();
         let mut stats = Stats::default();
         port.queue.borrow_mut().push_back((to, vec![0]));

@@ -104,6 +104,14 @@ impl Journal {
         }
     }
 
+    /// From now on these settings hold.
+    pub(crate) fn configure(&mut self, settings: &config::Store) {
+        self.interval = settings.commit_interval;
+        self.max_ops = settings.commit_messages.max(1);
+        self.max_bytes = settings.commit_bytes.max(1);
+        self.max_pending_bytes = settings.max_pending_bytes;
+    }
+
     /// Identifier of the batch in hand.
     pub(crate) fn id(&self) -> u64 {
         self.id

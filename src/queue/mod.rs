@@ -121,6 +121,14 @@ impl Queues {
         queues
     }
 
+    /// From now on these settings hold.
+    pub fn configure(&mut self, settings: &config::Store) {
+        self.window_bytes = settings.window_bytes;
+        self.idle_window_bytes = settings.window_bytes.min(IDLE_WINDOW);
+        self.max_memory = settings.max_memory_bytes;
+        self.journal.configure(settings);
+    }
+
     fn recover(&mut self, recovered: &Recovered) {
         for (kind, key, value) in &recovered.records {
             let (RecordKind::Dest, Ok(id)) = (kind, <[u8; 2]>::try_from(key.as_ref())) else { continue };
@@ -271,6 +279,13 @@ impl Queues {
     #[must_use]
     pub fn is_known(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
+    }
+
+    /// Nobody in the present configuration has the line any more: it keeps what it holds and takes nothing.
+    pub fn disown(&mut self, dest: DestId) {
+        if let Some(line) = self.line_mut(dest) {
+            (line.owner, line.limits) = (Owner::Nobody, NO_LIMITS);
+        }
     }
 
     /// Whose line it is.

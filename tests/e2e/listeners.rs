@@ -39,7 +39,7 @@ fn mosquitto_clients_meet_over_tcp_tls_and_a_unix_socket_also_after_new_certific
             tools::publish(at, &[&["-t", "meet", "-q", "1", "-m", &text], how].concat());
         }
         gateway.process().signal(Signal::SIGHUP);
-        gateway.process().says("files read again");
+        gateway.process().says("configuration reloaded");
     }
     assert!(subscriber.wait().success());
     let wanted = (0..2).flat_map(|round| ["tcp", "tls", "unix"].map(|way| format!("{way} {round}")));

@@ -16,6 +16,7 @@ mod login;
 mod mqttjs;
 mod paho;
 mod radio;
+mod reload;
 mod rumqttc_clients;
 mod sessions;
 mod strictness;

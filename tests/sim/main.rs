@@ -107,8 +107,28 @@ fn nodes() -> Vec<Node> {
     ]
 }
 
+/// What happened.
+#[derive(Debug, Default)]
+struct Tally {
+    published: u64,
+    crashes: u32,
+    flaps: u32,
+    left: u32,
+    reloads: u32,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.published += other.published;
+        self.crashes += other.crashes;
+        self.flaps += other.flaps;
+        self.left += other.left;
+        self.reloads += other.reloads;
+    }
+}
+
 /// One life of the world: calm enough to subscribe, rough for a while, calm again.
-fn live(seed: u64) -> Result<(u64, u32, u32, u32), Vec<String>> {
+fn live(seed: u64) -> Result<Tally, Vec<String>> {
     let version = if seed.is_multiple_of(2) { "5" } else { "3.1.1" };
     let mut clients = clients();
     let rules = if seed.is_multiple_of(3) {
@@ -132,6 +152,7 @@ fn live(seed: u64) -> Result<(u64, u32, u32, u32), Vec<String>> {
         cut: secs(1..4, &mut world),
         crash: secs(3..9, &mut world),
         disk_full: if seed.is_multiple_of(5) { secs(3..8, &mut world) } else { None },
+        reload: if seed % 4 == 1 { secs(1..4, &mut world) } else { None },
         radio_loss: 0.2,
     };
     world.weather(weather);
@@ -142,7 +163,13 @@ fn live(seed: u64) -> Result<(u64, u32, u32, u32), Vec<String>> {
     if wrong.is_empty() {
         let published: u64 = world.clients.iter().map(Client::published).sum();
         let sensed: u64 = world.nodes.iter().map(Node::published).sum();
-        Ok((published + sensed, world.crashes, world.flaps, world.left))
+        Ok(Tally {
+            published: published + sensed,
+            crashes: world.crashes,
+            flaps: world.flaps,
+            left: world.left,
+            reloads: world.reloads,
+        })
     } else {
         Err(wrong)
     }
@@ -158,24 +185,24 @@ fn promises_1_to_3_hold_in_any_weather() {
         Some(seed) => vec![seed],
         None => (0..number("MOTEWAY_SIM_SEEDS").unwrap_or(1000)).collect(),
     };
-    let (mut published, mut crashes, mut flaps, mut left) = (0, 0, 0, 0);
+    let mut all = Tally::default();
     for seed in &seeds {
         match live(*seed) {
-            Ok((p, c, f, l)) => {
-                (published, crashes, flaps, left) = (published + p, crashes + c, flaps + f, left + l);
-            }
+            Ok(tally) => all.add(&tally),
             Err(wrong) => {
                 let shown: Vec<String> = wrong.iter().take(10).cloned().collect();
                 panic!("seed {seed}: {} broken promises\n{}", wrong.len(), shown.join("\n"));
             }
         }
     }
+    let Tally { published, crashes, flaps, left, reloads } = all;
     println!(
-        "{} seeds: {published} messages, {crashes} power cuts, {flaps} outages begun or ended, {left} sessions ended",
+        "{} seeds: {published} messages, {crashes} power cuts, {flaps} outages begun or ended, \
+         {left} sessions ended, {reloads} reloads",
         seeds.len()
     );
     assert!(
-        published > 0 && (seeds.len() < 10 || (crashes > 0 && left > 0)),
+        published > 0 && (seeds.len() < 10 || (crashes > 0 && left > 0 && reloads > 0)),
         "a world in which nothing happens proves nothing"
     );
 }

@@ -3,9 +3,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
 
-use moteway::config::{Config, LinkId, ListenerId, UpstreamId};
-use moteway::engine::{Engine, Input, Output, Start, Status};
+use moteway::config::{Bind, Config, Ids, LinkId, Rule, UpstreamId};
+use moteway::engine::{Credentials, Engine, Input, Output, Plan, Start, Status};
 use moteway::mqtt::ConnId;
 use moteway::time::{Duration, Instant, Now, Wall};
 
@@ -32,6 +33,7 @@ enum Event {
     Cut,
     Disk,
     Crash,
+    Reload,
 }
 
 /// Who is at the other end of a connection.
@@ -59,15 +61,18 @@ pub struct Weather {
     pub cut: Option<Duration>,
     pub crash: Option<Duration>,
     pub disk_full: Option<Duration>,
+    pub reload: Option<Duration>,
     pub radio_loss: f32,
 }
 
 impl Weather {
-    pub const CALM: Self = Self { flap: None, cut: None, crash: None, disk_full: None, radio_loss: 0.0 };
+    pub const CALM: Self =
+        Self { flap: None, cut: None, crash: None, disk_full: None, reload: None, radio_loss: 0.0 };
 }
 
 pub struct World {
     pub config: Config,
+    ids: Ids,
     engine: Engine,
     pub store: SimStore,
     pub cloud: Cloud,
@@ -87,6 +92,7 @@ pub struct World {
     publishing: bool,
     pub crashes: u32,
     pub flaps: u32,
+    pub reloads: u32,
     /// Sessions ended by their clients, and messages that ended with a session.
     pub left: u32,
     ended_with_session: u64,
@@ -101,6 +107,7 @@ impl World {
         let engine = start(now, &config, &store, seed);
         let counts = (clients.len(), nodes.len());
         let mut world = Self {
+            ids: Ids::new(&config),
             config,
             engine,
             store,
@@ -120,6 +127,7 @@ impl World {
             publishing: true,
             crashes: 0,
             flaps: 0,
+            reloads: 0,
             left: 0,
             ended_with_session: 0,
         };
@@ -136,7 +144,7 @@ impl World {
 
     pub fn weather(&mut self, weather: Weather) {
         self.weather = weather;
-        for event in [Event::Flap, Event::Cut, Event::Disk, Event::Crash] {
+        for event in [Event::Flap, Event::Cut, Event::Disk, Event::Crash, Event::Reload] {
             self.plan_weather(event);
         }
     }
@@ -152,7 +160,8 @@ impl World {
         self.publishing = false;
         self.cloud_up = true;
         self.store.full = false;
-        let kept = |event: &Event| !matches!(event, Event::Flap | Event::Cut | Event::Disk | Event::Crash);
+        let kept =
+            |event: &Event| !matches!(event, Event::Flap | Event::Cut | Event::Disk | Event::Crash | Event::Reload);
         self.keep_events(kept);
     }
 
@@ -194,6 +203,7 @@ impl World {
             Event::Cut => self.weather.cut,
             Event::Disk => self.weather.disk_full,
             Event::Crash => self.weather.crash,
+            Event::Reload => self.weather.reload,
             _ => None,
         };
         if let Some(mean) = mean {
@@ -402,6 +412,7 @@ impl World {
                 self.plan_weather(Event::Disk);
             }
             Event::Crash => self.crash(),
+            Event::Reload => self.reload(),
         }
     }
 
@@ -435,7 +446,8 @@ impl World {
             // It comes back at its next turn.
         } else if !self.clients[index].connected {
             let (number, conn) = self.open(Peer::Client(index));
-            self.input(Input::Accepted { conn, listener: ListenerId(0), peer: None, certificate: None });
+            let listener = self.ids.listener[0];
+            self.input(Input::Accepted { conn, listener, peer: None, certificate: None });
             self.clients[index].connect(&mut out);
             self.send(number, out);
         } else if self.publishing && self.rng.u8(0..4) > 0 {
@@ -483,6 +495,38 @@ impl World {
         self.plan_weather(Event::Flap);
     }
 
+    /// The operator changes something of everything that no message depends on: rules beside the one that all go by,
+    /// limits, where the listener and the upstream are.
+    fn reload(&mut self) {
+        let mut config = self.config.clone();
+        let upstream = &mut config.upstream[0];
+        match self.rng.u8(0..7) {
+            0 => upstream.url[0].port = self.rng.u16(1..100),
+            1 if upstream.rule.len() < 5 => {
+                // In front of the others, so that these have other places.
+                let name = format!("extra-{}", self.reloads);
+                let priority = self.rng.u8(0..10);
+                upstream.rule.insert(0, Rule { name, filter: "other/#".into(), priority, ..Rule::default() });
+            }
+            2 if upstream.rule.len() > 2 => drop(upstream.rule.remove(0)),
+            3 => upstream.rule.iter_mut().for_each(|rule| rule.max_messages = 1_000_000 + rule.max_messages % 10),
+            4 => config.listener[0].bind = Bind::from(SocketAddr::from(([127, 0, 0, 1], self.rng.u16(1..9)))),
+            5 => config.store.commit_interval = Duration::from_millis(self.rng.u64(1..200)),
+            // Only up: after a power cut, as many as it says now may have been on their way.
+            _ => config.broker.max_inflight_messages += self.rng.u16(0..5),
+        }
+        self.reloads += 1;
+        let ids = self.ids.after(&self.config, &config).expect("few changes");
+        if !self.config.upstream[0].connects_like(&config.upstream[0]) {
+            // As the shell does: attempts to reach the place of before are given up.
+            self.keep_events(|event| !matches!(event, Event::Dial(_)));
+        }
+        let plan = Plan::new(config.clone(), ids.clone(), Vec::new(), Credentials::default());
+        (self.config, self.ids) = (config, ids);
+        self.input(Input::Reconfigure(Box::new(plan.expect("the rules are sound"))));
+        self.plan_weather(Event::Reload);
+    }
+
     /// The power goes and comes back: everything in memory is gone, everything committed is there.
     pub fn crash(&mut self) {
         self.crashes += 1;
@@ -499,6 +543,7 @@ impl World {
         self.keep_events(|event| !matches!(event, Event::Store | Event::Dial(_)));
         let seed = self.seed ^ u64::from(self.crashes);
         self.engine = start(self.now, &self.config, &self.store, seed);
+        self.ids = Ids::new(&self.config);
         self.drain();
         self.plan_weather(Event::Crash);
     }

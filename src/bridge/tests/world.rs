@@ -198,6 +198,10 @@ impl Outbound for Queues {
         self.due(dest).to_vec()
     }
 
+    fn safe_releases(&self, dest: DestId) -> Vec<u16> {
+        self.due(dest).to_vec()
+    }
+
     fn rewind(&mut self, dest: DestId) {
         self.rows.entry(dest).or_default().iter_mut().for_each(|row| row.in_flight = false);
     }
@@ -362,8 +366,10 @@ impl World {
         };
         let intake = Intake { max_packet_bytes: 10_000, receive_maximum: 8 };
         let common = Common { intake, recovered: Seq(recovered) };
+        let mut bridge = Bridge::new(1);
+        bridge.add(UP, setup, common).expect("the rules are sound");
         let mut world = Self {
-            bridge: Bridge::new(vec![setup], common, 1).expect("the rules are sound"),
+            bridge,
             now: Now { at: Instant::from_micros(1), wall: Wall::from_millis(1_000_000) },
             version,
             queues: Queues::default(),
@@ -390,10 +396,10 @@ impl World {
                     assert!(!std::mem::replace(&mut flushed, true), "one flush for an input");
                     assert_eq!(Some(conn), self.conn, "only the connection in use is flushed");
                 }
-                Output::Close { conn, .. } => {
+                Output::Close { upstream, conn } => {
                     self.read_outbox(conn);
                     self.closes.push(conn);
-                    self.conn = None;
+                    self.conn = self.conn.filter(|_| upstream != UP);
                 }
                 Output::Notice(notice) => self.notices.push(notice),
             }

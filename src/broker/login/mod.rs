@@ -221,17 +221,20 @@ impl Logins {
             credentials: Credentials::default(),
             generation: 0,
             remembered: BTreeMap::new(),
-            throttle: Throttle::new(Limits {
-                max_failures: config.max_failures,
-                window: config.failure_window,
-                block: config.failure_block,
-                max_addresses: config.max_addresses,
-            }),
+            throttle: Throttle::new(throttle_limits(config)),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             running: None,
             last_check: 0,
         }
+    }
+
+    /// From now on these settings hold. Failures are not forgotten.
+    pub(super) fn configure(&mut self, config: &config::Auth) {
+        self.max_waiting = config.max_waiting;
+        self.max_waiting_bytes = config.max_waiting_bytes;
+        self.jwt = config.jwt.clone();
+        self.throttle.configure(throttle_limits(config));
     }
 
     /// From now on log-ins are checked against these. Who is in stays in.
@@ -328,6 +331,15 @@ impl Logins {
         if let (Some(user), Some(memory)) = (&claim.identity.user, claim.memory) {
             self.remembered.insert(user.clone(), memory);
         }
+    }
+}
+
+fn throttle_limits(config: &config::Auth) -> Limits {
+    Limits {
+        max_failures: config.max_failures,
+        window: config.failure_window,
+        block: config.failure_block,
+        max_addresses: config.max_addresses,
     }
 }
 

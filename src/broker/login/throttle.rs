@@ -75,6 +75,17 @@ impl Throttle {
         Self { limits, records: BTreeMap::new(), by_end: BTreeSet::new(), forgotten: 0 }
     }
 
+    /// From now on these limits hold; who is blocked stays so for its time.
+    pub(super) fn configure(&mut self, limits: Limits) {
+        self.limits = limits;
+        while self.records.len() > limits.max_addresses
+            && let Some(&(_, next)) = self.by_end.first()
+        {
+            self.remove(next);
+            self.forgotten += 1;
+        }
+    }
+
     /// Whether log-ins from there are refused now.
     pub(super) fn is_blocked(&self, now: Instant, origin: Origin) -> bool {
         self.records.get(&origin).is_some_and(|record| record.is_blocked && record.ends_at > now)

@@ -7,19 +7,25 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::io::listener::{Listener, ListenerOptions, Socket};
+use crate::io::listener::{Listener, ListenerOptions, Listening, Socket};
 use crate::time::Duration;
 
 const BACKLOG: i32 = 1024;
 
-/// Binds a listening TCP socket. An IPv6 wildcard takes IPv4 too when `dual_stack` is set. Needs a runtime.
+/// Binds a listening TCP socket. An IPv6 wildcard takes IPv4 too when `dual_stack` is set. Needs a runtime. Where
+/// `shares_port`, those that allow it ([`let_share_port`]) may listen there too.
 ///
 /// # Errors
 /// If the address is taken, is not on this machine, or needs more rights.
-pub fn bind_listener(bind: SocketAddr, dual_stack: bool, options: ListenerOptions) -> io::Result<Listener> {
+pub fn bind_listener(
+    bind: SocketAddr,
+    dual_stack: bool,
+    shares_port: bool,
+    options: ListenerOptions,
+) -> io::Result<Listener> {
     let socket = socket2::Socket::new(Domain::for_address(bind), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if bind.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
@@ -33,9 +39,31 @@ pub fn bind_listener(bind: SocketAddr, dual_stack: bool, options: ListenerOption
         .with_interval(Duration::from_secs(60))
         .with_retries(5);
     socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_reuse_port(shares_port)?;
     socket.bind(&bind.into())?;
     socket.listen(BACKLOG)?;
+    // Not for anybody else, though.
+    socket.set_reuse_port(false)?;
     Ok(Listener::new(Socket::Tcp(TcpListener::from_std(socket.into())?), options))
+}
+
+/// Whether another socket of ours may listen at the same port while this one still does.
+///
+/// # Errors
+/// What the system says.
+pub fn let_share_port(listening: &Listening, may: bool) -> io::Result<()> {
+    match &*listening.socket {
+        Socket::Tcp(socket) => SockRef::from(socket).set_reuse_port(may),
+        Socket::Unix { .. } => Ok(()),
+    }
+}
+
+/// Gives the file of a Unix socket other permissions.
+///
+/// # Errors
+/// What the system says.
+pub fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Binds a listening Unix socket for clients, see [`bind_unix`]. Needs a runtime.
@@ -63,7 +91,7 @@ pub fn bind_unix(
     let file = SocketFile::new(path)?;
     // Until it listens nobody can connect, so nobody comes in before the permissions are right.
     prepare(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    set_socket_mode(path, mode)?;
     socket.listen(BACKLOG)?;
     Ok((socket.into(), file))
 }

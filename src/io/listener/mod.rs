@@ -20,7 +20,7 @@ use crate::io::{Driver, connection};
 use crate::metrics::{Level, Notice};
 use crate::time::Duration;
 
-pub use bind::{SocketFile, bind_listener, bind_unix, bind_unix_listener};
+pub use bind::{SocketFile, bind_listener, bind_unix, bind_unix_listener, let_share_port, set_socket_mode};
 
 /// Connections accepted in one go before other tasks get their turn.
 const ACCEPTS_PER_TURN: usize = 32;
@@ -48,8 +48,15 @@ pub struct ListenerOptions {
 
 /// A bound listener.
 pub struct Listener {
-    socket: Socket,
+    socket: Rc<Socket>,
     options: ListenerOptions,
+    places: Rc<Places>,
+}
+
+/// A listening socket that outlives the listener: another may go on with it, and with its connections.
+#[derive(Clone)]
+pub struct Listening {
+    socket: Rc<Socket>,
     places: Rc<Places>,
 }
 
@@ -65,7 +72,26 @@ enum Socket {
 impl Listener {
     fn new(socket: Socket, options: ListenerOptions) -> Self {
         let places = Rc::new(Places::new(options.max_connections, options.max_connections_per_address));
-        Self { socket, options, places }
+        Self { socket: Rc::new(socket), options, places }
+    }
+
+    /// What another listener may go on with.
+    #[must_use]
+    pub fn listening(&self) -> Listening {
+        Listening { socket: Rc::clone(&self.socket), places: Rc::clone(&self.places) }
+    }
+
+    /// A listener that goes on where another is, with other options. If it is the same one (`counts_on`), the
+    /// connections of before count.
+    #[must_use]
+    pub fn resume(from: &Listening, options: ListenerOptions, counts_on: bool) -> Self {
+        let places = if counts_on {
+            from.places.set_limits(options.max_connections, options.max_connections_per_address);
+            Rc::clone(&from.places)
+        } else {
+            Rc::new(Places::new(options.max_connections, options.max_connections_per_address))
+        };
+        Self { socket: Rc::clone(&from.socket), options, places }
     }
 
     /// The address it is bound to, with the port that the system chose if it was asked to. None for a Unix socket.
@@ -73,7 +99,7 @@ impl Listener {
     /// # Errors
     /// What the system says.
     pub fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
-        match &self.socket {
+        match &*self.socket {
             Socket::Tcp(socket) => socket.local_addr().map(Some),
             Socket::Unix { .. } => Ok(None),
         }
@@ -84,7 +110,7 @@ impl Listener {
     pub async fn serve(self, driver: Rc<Driver>) {
         loop {
             for _ in 0..ACCEPTS_PER_TURN {
-                let accepted = match &self.socket {
+                let accepted = match &*self.socket {
                     Socket::Tcp(socket) => {
                         socket.accept().await.map(|(stream, peer)| self.on_tcp(&driver, stream, peer))
                     }

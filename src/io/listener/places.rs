@@ -23,9 +23,9 @@ impl Source {
 /// The places of one listener.
 #[derive(Debug)]
 pub(super) struct Places {
-    max: usize,
+    max: Cell<usize>,
     /// Zero: no limit of its own, and nothing is kept.
-    max_per_source: usize,
+    max_per_source: Cell<usize>,
     taken: Cell<usize>,
     /// Sources that have a place, so no more than there are places.
     by_source: RefCell<BTreeMap<Source, usize>>,
@@ -40,19 +40,26 @@ pub(super) enum Refusal {
 
 impl Places {
     pub(super) fn new(max: usize, max_per_source: usize) -> Self {
+        let (max, max_per_source) = (Cell::new(max), Cell::new(max_per_source));
         Self { max, max_per_source, taken: Cell::new(0), by_source: RefCell::default() }
+    }
+
+    /// From now on there are so many. Who has a place keeps it.
+    pub(super) fn set_limits(&self, max: usize, max_per_source: usize) {
+        self.max.set(max);
+        self.max_per_source.set(max_per_source);
     }
 
     /// A place for a connection from this address; a Unix socket has none.
     pub(super) fn take(this: &Rc<Self>, address: Option<IpAddr>) -> Result<Place, Refusal> {
-        if this.taken.get() >= this.max {
+        if this.taken.get() >= this.max.get() {
             return Err(Refusal::Full);
         }
-        let source = address.filter(|_| this.max_per_source > 0).map(Source::of);
+        let source = address.filter(|_| this.max_per_source.get() > 0).map(Source::of);
         if let Some(source) = source {
             let mut by_source = this.by_source.borrow_mut();
             let count = by_source.entry(source).or_default();
-            if *count >= this.max_per_source {
+            if *count >= this.max_per_source.get() {
                 return Err(Refusal::Address);
             }
             *count += 1;
@@ -123,6 +130,11 @@ mod tests {
         }
         assert_eq!(places.by_source.borrow().len(), 1);
         drop(second);
+        let taken = take(&places, "192.0.2.1").unwrap();
+        places.set_limits(1, 2);
+        drop(taken);
+        assert_eq!(take(&places, "192.0.2.1").unwrap_err(), Refusal::Full, "the other has the only place");
+        places.set_limits(2, 2);
         take(&places, "192.0.2.1").unwrap();
     }
 

@@ -4,6 +4,7 @@ mod connect;
 mod resolve;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -82,27 +83,31 @@ fn parse_server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
 }
 
 /// Dials, one attempt at a time for each upstream.
+#[derive(Default)]
 pub(super) struct Dialer {
-    targets: Vec<Rc<Target>>,
+    targets: RefCell<BTreeMap<UpstreamId, Rc<Target>>>,
     resolver: Resolver,
-    attempts: RefCell<Vec<Option<AbortHandle>>>,
+    attempts: RefCell<BTreeMap<UpstreamId, AbortHandle>>,
 }
 
 impl Dialer {
-    pub(super) fn new(targets: Vec<Rc<Target>>) -> Self {
-        let attempts = RefCell::new(targets.iter().map(|_| None).collect());
-        Self { targets, resolver: Resolver::default(), attempts }
+    /// Where upstreams are from now on. Attempts that are under way to those in `changed` are given up: nobody is told.
+    pub(super) fn set_targets(&self, targets: BTreeMap<UpstreamId, Rc<Target>>, changed: &[UpstreamId]) {
+        self.targets.replace(targets);
+        let mut attempts = self.attempts.borrow_mut();
+        for attempt in changed.iter().filter_map(|upstream| attempts.remove(upstream)) {
+            attempt.abort();
+        }
     }
 
     /// Begins an attempt; an unfinished one to the same upstream is given up.
     pub(super) fn dial(&self, driver: &Rc<Driver>, upstream: UpstreamId, endpoint: usize) {
-        let at = usize::from(upstream.0);
-        let Some(target) = self.targets.get(at) else { return };
-        let (target, driver) = (Rc::clone(target), Rc::clone(driver));
+        let Some(target) = self.targets.borrow().get(&upstream).map(Rc::clone) else { return };
+        let driver = Rc::clone(driver);
         let attempt = tokio::task::spawn_local(async move {
             let dialer = driver.dialer();
             let outcome = target.connect(endpoint, &dialer.resolver).await;
-            dialer.attempts.borrow_mut()[at] = None;
+            dialer.attempts.borrow_mut().remove(&upstream);
             match outcome {
                 Ok(Link::Plain(stream)) => {
                     let conn = driver.on_dialed(upstream);
@@ -115,7 +120,7 @@ impl Dialer {
                 Err(error) => driver.input(Input::DialFailed { upstream, error }),
             }
         });
-        if let Some(older) = self.attempts.borrow_mut()[at].replace(attempt.abort_handle()) {
+        if let Some(older) = self.attempts.borrow_mut().insert(upstream, attempt.abort_handle()) {
             older.abort();
         }
     }
