@@ -18,7 +18,7 @@ impl Broker {
                 Timer::Silence(conn, epoch) => self.check_silence(now, queues, conn, epoch),
                 Timer::Session(session, generation) => self.check_session(now, queues, session, generation),
                 Timer::Token(conn, epoch) => self.check_token(now, queues, conn, epoch),
-                Timer::Sys => self.publish_sys_topics(now, queues),
+                Timer::Sys => self.on_sys_due(now, queues),
                 Timer::Retained => {
                     for topic in self.retained.expired(now.wall) {
                         self.retained.remove(&topic);

@@ -266,6 +266,12 @@ impl Broker {
         Some(next)
     }
 
+    /// The queue of the session with this client id, if it has one.
+    #[must_use]
+    pub fn line_of_client(&self, client_id: &str) -> Option<DestId> {
+        self.line_of(*self.by_client.get(client_id)?)
+    }
+
     /// The queue of a session of the gateway.
     #[must_use]
     pub fn local_line(&self, session: u32) -> Option<DestId> {

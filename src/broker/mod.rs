@@ -71,6 +71,8 @@ pub enum Output {
     Close(ConnId),
     /// A session of the gateway was taken over by an MQTT connection.
     TakenOver(u32),
+    /// It is time for values below `$SYS`: answer with [`Broker::publish_sys_topics`].
+    SysDue,
     /// Check this and answer with [`Broker::handle_verified`].
     Verify(Check),
     /// For the log.

@@ -6,6 +6,7 @@
 //!
 //! mosquitto's `heap/current` and `heap/maximum` are not here: a core does not know the memory of its process.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::broker::load::{Loads, MINUTES};
 use crate::broker::publish::{Inbound, Origin};
 use crate::broker::session::Peer;
 use crate::broker::target::Options;
-use crate::broker::{Broker, Timer};
+use crate::broker::{Broker, Output, Timer};
 use crate::mqtt::{Message, MessageParts, QoS, topic};
 use crate::queue::Queues;
 use crate::time::{Duration, Instant, Now};
@@ -41,6 +42,8 @@ pub(crate) struct SysTopics {
     interval: Duration,
     started_at: Instant,
     is_timed: bool,
+    /// Others in this process have values too: they are asked when it is time.
+    has_more: bool,
     loads: Loads<9>,
     values: Vec<(String, String)>,
 }
@@ -52,6 +55,7 @@ impl SysTopics {
             interval,
             started_at: now,
             is_timed: !interval.is_zero(),
+            has_more: false,
             loads: Loads::new(now),
             values: Vec::new(),
         }
@@ -86,6 +90,9 @@ impl Broker {
         }
         if !self.sys.is_timed || self.sys.values.is_empty() {
             self.update_sys_topics(now, queues);
+            if self.sys.has_more {
+                self.outputs.push_back(Output::SysDue);
+            }
         }
         if !self.sys.is_timed {
             self.sys.is_timed = true;
@@ -110,17 +117,32 @@ impl Broker {
         }
     }
 
-    /// The interval is over: what changed is sent. Without a subscription there is no next interval.
-    pub(crate) fn publish_sys_topics(&mut self, now: Now, queues: &mut Queues) {
+    /// Whoever has values of its own is asked for them by [`Output::SysDue`] from now on.
+    pub fn expect_more_sys_topics(&mut self) {
+        self.sys.has_more = true;
+    }
+
+    /// The interval is over. Without a subscription there is no next one.
+    pub(crate) fn on_sys_due(&mut self, now: Now, queues: &mut Queues) {
         self.sys.is_timed = self.tree.has_branch(ROOT) && !self.sys.interval.is_zero();
         if !self.sys.is_timed {
             self.sys.values = Vec::new();
             return;
         }
         self.timers.set(now.at + self.sys.interval, Timer::Sys);
-        let before = std::mem::take(&mut self.sys.values);
+        if self.sys.has_more {
+            self.outputs.push_back(Output::SysDue);
+        } else {
+            self.publish_sys_topics(now, queues, Vec::new());
+        }
+    }
+
+    /// What changed is sent, `more` too.
+    pub fn publish_sys_topics(&mut self, now: Now, queues: &mut Queues, more: Vec<(String, String)>) {
+        let before: BTreeSet<_> = std::mem::take(&mut self.sys.values).into_iter().collect();
         self.update_sys_topics(now, queues);
-        let values = std::mem::take(&mut self.sys.values);
+        let mut values = std::mem::take(&mut self.sys.values);
+        values.extend(more);
         let origin = Origin { own: true, ..Origin::default() };
         for value in values.iter().filter(|value| !before.contains(value)) {
             let inbound = Inbound {

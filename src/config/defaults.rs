@@ -176,6 +176,11 @@ impl Default for Sn {
             max_sleep_bytes: 256 << 10,
             predefined: BTreeMap::new(),
             allow_qos_minus_one: true,
+            wake_from_new_address: true,
+            max_sleep_age: Duration::ZERO,
+            node_rate: 0,
+            node_burst: 100,
+            client: Vec::new(),
         }
     }
 }

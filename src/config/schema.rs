@@ -366,6 +366,39 @@ pub struct Sn {
     pub predefined: BTreeMap<String, u16>,
     /// QoS -1 is accepted.
     pub allow_qos_minus_one: bool,
+    /// A sleeper may wake up at another address (NAT, NB-IoT).
+    pub wake_from_new_address: bool,
+    /// Messages that waited longer than this are not delivered; zero: however long.
+    pub max_sleep_age: Duration,
+    /// Messages taken from one node in a second; 0: any number.
+    pub node_rate: u32,
+    /// So many of them at once.
+    pub node_burst: u32,
+    pub client: Vec<SnClient>,
+}
+
+/// `[[sn.client]]`: clients that are known beforehand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnClient {
+    /// A client id, or what some begin with and `*`.
+    pub client_id: String,
+    /// Names of the links by which they may connect; None: any.
+    pub link: Option<Vec<String>>,
+    /// What a node must have proved to be one of them; None: nothing.
+    pub identity: Option<Vec<String>>,
+    /// Predefined topic ids of these clients, before those of all: name = id.
+    pub predefined: BTreeMap<String, u16>,
+}
+
+impl SnClient {
+    /// How well a client id fits: longer is better, all of it is best.
+    #[must_use]
+    pub fn fits(&self, client_id: &str) -> Option<usize> {
+        match self.client_id.strip_suffix('*') {
+            Some(prefix) => client_id.starts_with(prefix).then_some(prefix.len()),
+            None => (self.client_id == client_id).then_some(usize::MAX),
+        }
+    }
 }
 
 /// `[[link]]`: a radio.
@@ -375,6 +408,8 @@ pub struct Link {
     pub kind: LinkKind,
     /// Longest MQTT-SN message on this link.
     pub mtu: usize,
+    /// Only clients that an `[[sn.client]]` names may connect here.
+    pub known_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

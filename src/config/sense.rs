@@ -2,6 +2,7 @@
 
 mod login;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::config::document::SourceMap;
@@ -139,13 +140,41 @@ fn links(config: &Config, found: &mut Vec<Finding>) {
 }
 
 fn predefined(config: &Config, found: &mut Vec<Finding>) {
-    let mut topics: Vec<(&u16, &String)> = config.sn.predefined.iter().map(|(topic, id)| (id, topic)).collect();
+    distinct_ids("sn.predefined", &config.sn.predefined, found);
+    unique_clients(config, found);
+    for (i, client) in config.sn.client.iter().enumerate() {
+        distinct_ids(&format!("sn.client[{i}].predefined"), &client.predefined, found);
+        for (at, name) in client.link.iter().flatten().enumerate() {
+            if !config.link.iter().any(|link| link.name == *name) {
+                let message = format!("there is no link {name:?}");
+                found.push(Finding::error(
+                    format!("sn.client[{i}].link[{at}]"),
+                    message,
+                    "write the name of a [[link]]",
+                ));
+            }
+        }
+    }
+}
+
+fn distinct_ids(key: &str, predefined: &BTreeMap<String, u16>, found: &mut Vec<Finding>) {
+    let mut topics: Vec<(&u16, &String)> = predefined.iter().map(|(topic, id)| (id, topic)).collect();
     topics.sort();
     for pair in topics.windows(2) {
         let [(id, first), (next, second)] = pair else { continue };
         if id == next {
             let message = format!("predefined topic id {id} stands for {first:?} and for {second:?}");
-            found.push(Finding::error(format!("sn.predefined.{second}"), message, "give each topic its own id"));
+            found.push(Finding::error(format!("{key}.{second}"), message, "give each topic its own id"));
+        }
+    }
+}
+
+fn unique_clients(config: &Config, found: &mut Vec<Finding>) {
+    let mut seen = BTreeSet::new();
+    for (i, client) in config.sn.client.iter().enumerate() {
+        if !seen.insert(client.client_id.as_str()) {
+            let message = format!("two [[sn.client]] are for {:?}", client.client_id);
+            found.push(Finding::error(format!("sn.client[{i}].client_id"), message, "put what they say in one"));
         }
     }
 }

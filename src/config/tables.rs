@@ -11,7 +11,7 @@ use crate::config::reader::Section;
 use crate::config::schema::{
     AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing,
     Gateway, Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos,
-    RuleRetain, ServerTls, Sn, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
+    RuleRetain, ServerTls, Sn, SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::url::url;
 use crate::config::value::{
@@ -320,6 +320,20 @@ fn sn(s: &mut Section<'_>) -> Sn {
         max_sleep_bytes: s.get("max_sleep_bytes", d.max_sleep_bytes, bytes(KIB..=16 * TIB)),
         predefined: s.entries("predefined", topic_name, predefined_id),
         allow_qos_minus_one: s.get("allow_qos_minus_one", d.allow_qos_minus_one, boolean),
+        wake_from_new_address: s.get("wake_from_new_address", d.wake_from_new_address, boolean),
+        max_sleep_age: s.get("max_sleep_age", d.max_sleep_age, duration(Duration::ZERO..=*EXPIRY.end())),
+        node_rate: s.get("node_rate", d.node_rate, integer(0..=1_000_000)),
+        node_burst: s.get("node_burst", d.node_burst, integer(1..=1_000_000)),
+        client: s.sections("client", sn_client).unwrap_or_default(),
+    }
+}
+
+fn sn_client(s: &mut Section<'_>) -> SnClient {
+    SnClient {
+        client_id: s.require("client_id", "\"meter-*\"", client_ids).unwrap_or_default(),
+        link: s.list("link", word),
+        identity: s.list("identity", word),
+        predefined: s.entries("predefined", topic_name, predefined_id),
     }
 }
 
@@ -360,6 +374,7 @@ fn link(s: &mut Section<'_>) -> Link {
         &[("length", Framing::Length), ("slip", Framing::Slip), ("cobs", Framing::Cobs), ("hdlc", Framing::Hdlc)];
     const MTU: RangeInclusive<u64> = 16..=65_535;
     let name = s.require("name", "\"radio\"", name).unwrap_or_default();
+    let known_only = s.get("known_only", false, boolean);
     match s.require("kind", "\"udp\"", choice(KINDS)) {
         Some(Kind::Serial) => {
             for key in ["bind", "multicast"] {
@@ -371,7 +386,7 @@ fn link(s: &mut Section<'_>) -> Link {
                 framing: s.get("framing", Framing::Length, choice(FRAMINGS)),
                 rtscts: s.get("rtscts", false, boolean),
             };
-            Link { name, kind, mtu: s.get("mtu", 255, bytes(MTU)) }
+            Link { name, kind, mtu: s.get("mtu", 255, bytes(MTU)), known_only }
         }
         kind => {
             if kind.is_some() {
@@ -387,7 +402,7 @@ fn link(s: &mut Section<'_>) -> Link {
                 bind: bind.unwrap_or(([0, 0, 0, 0], 0).into()),
                 multicast: s.list("multicast", group).unwrap_or_default(),
             };
-            Link { name, kind, mtu: s.get("mtu", 1400, bytes(MTU)) }
+            Link { name, kind, mtu: s.get("mtu", 1400, bytes(MTU)), known_only }
         }
     }
 }

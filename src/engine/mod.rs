@@ -8,13 +8,14 @@ mod ports;
 mod reconfigure;
 mod setup;
 mod shutdown;
+mod sn_topics;
 mod status;
 
 pub use crate::broker::login::{Credentials, Intake, Proof};
 pub use contract::{Input, Output};
 pub use reconfigure::Plan;
 pub use setup::{Passwords, Start};
-pub use status::{LineStatus, Status, UpstreamStatus};
+pub use status::{LineStatus, LinkStatus, SnClientStatus, Status, UpstreamStatus};
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -257,6 +258,11 @@ impl Engine {
                     broker::Output::TakenOver(session) => {
                         busy = true;
                         self.tell_gateway(now, gateway::Input::TakenOver { session: SessionId(session) });
+                    }
+                    broker::Output::SysDue => {
+                        busy = true;
+                        let more = self.sn_topics(now);
+                        self.broker.publish_sys_topics(now, &mut self.queues, more);
                     }
                     broker::Output::Verify(check) => {
                         self.outputs.push_back(Output::Verify { check: check.id, proof: check.proof });

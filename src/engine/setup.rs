@@ -48,6 +48,7 @@ impl Engine {
         let mut clients = Clients { broker: &mut broker, queues: &mut queues };
         let records = sn_records.iter().map(|(client_id, record)| (client_id.as_str(), record.as_str()));
         gateway.recover(now, records, &mut clients);
+        broker.expect_more_sys_topics();
 
         let ids = Ids::new(config);
         let mut engine = Self {

@@ -4,6 +4,7 @@ use crate::bridge;
 use crate::broker;
 use crate::engine::Engine;
 use crate::gateway;
+use crate::mqttsn::framing;
 use crate::queue::{Depth, LineStats};
 
 /// A queue that outlives the process.
@@ -27,6 +28,34 @@ pub struct UpstreamStatus {
     pub stats: bridge::Stats,
 }
 
+/// A radio link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// As configured.
+    pub name: String,
+    /// Whether its serial port is there. A UDP link always is.
+    pub open: bool,
+    /// Its counters, the round trip, and when something last came.
+    pub stats: gateway::LinkStats,
+    /// Frames and noise, on a serial line.
+    pub framing: Option<framing::Stats>,
+}
+
+impl From<gateway::LinkInfo<'_>> for LinkStatus {
+    fn from(info: gateway::LinkInfo<'_>) -> Self {
+        Self { name: info.name.to_owned(), open: info.open, stats: info.stats, framing: info.framing }
+    }
+}
+
+/// An MQTT-SN client, and how many messages wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnClientStatus<'a> {
+    /// What the gateway knows of it.
+    pub info: gateway::ClientInfo<'a>,
+    /// Messages and bytes that wait for it, those on their way too.
+    pub buffered: Depth,
+}
+
 /// Everything at once.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -42,6 +71,8 @@ pub struct Status {
     pub retained: (usize, usize),
     /// The MQTT-SN gateway.
     pub gateway: gateway::Stats,
+    /// Its links, as configured.
+    pub links: Vec<LinkStatus>,
     /// Upstreams as configured.
     pub upstreams: Vec<UpstreamStatus>,
     /// Stored queues in order of name.
@@ -53,6 +84,15 @@ pub struct Status {
 }
 
 impl Engine {
+    /// All MQTT-SN clients that the gateway knows, in order of client id.
+    pub fn sn_clients(&self) -> impl Iterator<Item = SnClientStatus<'_>> {
+        self.gateway.clients().map(|info| {
+            let line = self.broker.line_of_client(info.client_id);
+            let buffered = line.map(|dest| self.queues.depth(dest)).unwrap_or_default();
+            SnClientStatus { info, buffered }
+        })
+    }
+
     /// A copy of every counter and gauge.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -72,6 +112,7 @@ impl Engine {
             subscriptions: self.broker.subscriptions(),
             retained: self.broker.retained(),
             gateway: self.gateway.stats(),
+            links: self.gateway.links().map(LinkStatus::from).collect(),
             upstreams: upstreams.collect(),
             lines: lines.collect(),
             pending_bytes: self.queues.pending_bytes(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::gateway::access::Entry;
 use crate::gateway::acks::{Ack, Pending};
 use crate::gateway::peers::Peer;
 use crate::gateway::registry::Registry;
@@ -135,6 +136,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) id: Arc<str>,
+    /// What the configuration says of it.
+    pub(super) known: Option<Entry>,
     pub(super) peer: Option<Peer>,
     /// Who it proved to be when it connected.
     pub(super) user: Option<Arc<str>>,
@@ -159,9 +162,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(id: Arc<str>, now: Instant) -> Self {
+    pub(super) fn new(id: Arc<str>, known: Option<Entry>, now: Instant) -> Self {
         Self {
             id,
+            known,
             peer: None,
             user: None,
             clean: true,
@@ -256,7 +260,7 @@ mod tests {
 
     #[test]
     fn message_ids_are_never_zero() {
-        let mut client = Client::new("a".into(), Instant::ZERO);
+        let mut client = Client::new("a".into(), None, Instant::ZERO);
         client.last_msg_id = u16::MAX;
         assert_eq!(client.next_msg_id(), MsgId(1));
     }

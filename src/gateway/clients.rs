@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::gateway::SessionId;
+use crate::gateway::access::{Entry, Known};
 use crate::gateway::client::{Client, State};
 use crate::gateway::peers::{Peer, PeerRef};
 use crate::time::Instant;
@@ -61,6 +62,13 @@ impl Clients {
         }
     }
 
+    /// What the configuration says of each client has changed.
+    pub(super) fn set_known(&mut self, known: &Known) {
+        for (_, client) in &mut self.slab {
+            client.known = known.find(&client.id);
+        }
+    }
+
     pub(super) fn set_max(&mut self, max: usize) {
         self.max = max.min(u32::MAX as usize);
     }
@@ -106,9 +114,9 @@ impl Clients {
     }
 
     /// Adds a client with an id that is not here yet.
-    pub(super) fn insert(&mut self, id: &str, now: Instant) -> Slot {
+    pub(super) fn insert(&mut self, id: &str, known: Option<Entry>, now: Instant) -> Slot {
         let id: Arc<str> = id.into();
-        let key = self.slab.insert(Client::new(Arc::clone(&id), now));
+        let key = self.slab.insert(Client::new(Arc::clone(&id), known, now));
         #[expect(clippy::expect_used, reason = "the limit on clients is configured, and is a u32")]
         let slot = Slot(u32::try_from(key).expect("no more clients than the limit, which fits"));
         self.by_id.insert(id, slot);
@@ -173,8 +181,8 @@ mod tests {
     fn a_peer_belongs_to_one_client_and_a_client_to_one_peer() {
         let peer = |port| Peer { link: LinkId(0), addr: Some(([127, 0, 0, 1], port).into()), node: None };
         let mut clients = Clients::new(9);
-        let a = clients.insert("a", Instant::ZERO);
-        let b = clients.insert("b", Instant::ZERO);
+        let a = clients.insert("a", None, Instant::ZERO);
+        let b = clients.insert("b", None, Instant::ZERO);
         assert_eq!(clients.bind(a, peer(1).as_ref()), Unbound::default());
         assert_eq!(clients.bind(a, peer(1).as_ref()), Unbound::default());
         assert_eq!(clients.bind(b, peer(1).as_ref()), Unbound { client: Some(a), peer: None });

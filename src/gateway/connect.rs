@@ -28,6 +28,11 @@ impl Gateway {
         if connect.protocol_id != PROTOCOL_ID || id.is_empty() || id.len() > MAX_CLIENT_ID_BYTES {
             return self.refuse_connect(peer, ReturnCode::NOT_SUPPORTED);
         }
+        if let Some(why) = self.forbids(peer, id) {
+            self.stats.forbidden += 1;
+            self.radio.notice(Notice::new(Level::Warn, "MQTT-SN client refused", id, why));
+            return self.refuse_connect(peer, ReturnCode::NOT_SUPPORTED);
+        }
         let asked = Asked { will: connect.will, clean: connect.clean_session, keepalive: connect.duration };
         let slot = match self.clients.by_id(id) {
             Some(slot) => {
@@ -45,7 +50,7 @@ impl Gateway {
                 slot
             }
             None => match self.make_room(cx) {
-                true => self.clients.insert(id, cx.now.at),
+                true => self.clients.insert(id, self.known.find(id), cx.now.at),
                 false => {
                     let detail = "limit max_clients reached";
                     self.radio.notice(Notice::new(Level::Warn, "MQTT-SN client refused", id, detail));

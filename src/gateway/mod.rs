@@ -4,6 +4,7 @@
 //! rest through [`Sessions`]. It never answers a request before the port says that it is safe, never sends to a
 //! sleeper on its own account, and holds nothing without a limit.
 
+mod access;
 mod acks;
 mod client;
 mod clients;
@@ -15,6 +16,7 @@ mod port;
 mod publish_in;
 mod publish_out;
 mod radio;
+mod rate;
 mod record;
 mod registry;
 mod sleep;
@@ -27,16 +29,17 @@ mod will;
 use std::net::SocketAddr;
 
 pub use port::{Next, Opened, Publish, SessionId, Sessions, Will};
-pub use stats::Stats;
+pub use stats::{LinkInfo, LinkStats, Stats};
 
 use crate::config::{self, LinkId};
+use crate::gateway::access::Known;
 use crate::gateway::client::{Retry, State};
 use crate::gateway::clients::{Clients, Slot};
 use crate::gateway::discovery::Discovery;
 use crate::gateway::identity::Identities;
 use crate::gateway::peers::{PeerRef, Strangers};
 use crate::gateway::radio::Radio;
-use crate::gateway::registry::Predefined;
+use crate::gateway::rate::Rate;
 use crate::metrics::{Level, Notice};
 use crate::mqttsn::{Disconnect, Message, PublishQos, SearchGw, decode_datagram, framing};
 use crate::queue::{Refusal, Token};
@@ -87,6 +90,12 @@ pub struct ClientInfo<'a> {
     pub state: &'static str,
     /// Address and node, or empty.
     pub peer: String,
+    /// Who it proved to be.
+    pub user: Option<&'a str>,
+    /// Its session, while it is connected, asleep too.
+    pub session: Option<SessionId>,
+    /// When a sleeper is given up.
+    pub sleep_until: Option<Instant>,
     pub clean_session: bool,
     /// Seconds.
     pub keepalive: u16,
@@ -104,7 +113,8 @@ struct Cx<'a> {
 #[derive(Debug)]
 pub struct Gateway {
     config: config::Sn,
-    predefined: Predefined,
+    known: Known,
+    rate: Rate,
     clients: Clients,
     radio: Radio,
     timers: Timers<(Slot, Instant)>,
@@ -124,7 +134,8 @@ impl Gateway {
     #[must_use]
     pub fn new(config: config::Sn, links: &[config::Link]) -> Self {
         Self {
-            predefined: Predefined::new(&config.predefined),
+            known: Known::new(&config),
+            rate: Rate::new(config.node_rate, config.node_burst, config.max_clients),
             clients: Clients::new(config.max_clients),
             radio: Radio::new(links),
             timers: Timers::default(),
@@ -142,7 +153,11 @@ impl Gateway {
     /// Another configuration from now on. Clients stay; those of a link that is no more can be reached again once they
     /// were heard elsewhere.
     pub fn configure(&mut self, config: config::Sn, links: &[config::Link], ids: &[LinkId]) {
-        self.predefined = Predefined::new(&config.predefined);
+        self.known = Known::new(&config);
+        self.clients.set_known(&self.known);
+        if (config.node_rate, config.node_burst) != (self.config.node_rate, self.config.node_burst) {
+            self.rate = Rate::new(config.node_rate, config.node_burst, config.max_clients);
+        }
         self.clients.set_max(config.max_clients);
         self.identities.set_max(config.max_clients);
         if config.advertise_interval != self.config.advertise_interval {
@@ -210,6 +225,11 @@ impl Gateway {
         stats
     }
 
+    /// All links in the order of the configuration.
+    pub fn links(&self) -> impl Iterator<Item = LinkInfo<'_>> {
+        self.radio.infos()
+    }
+
     /// Frames and noise of a serial link.
     #[must_use]
     pub fn framing_stats(&self, link: LinkId) -> Option<framing::Stats> {
@@ -228,6 +248,12 @@ impl Gateway {
                 State::Awake { .. } => "awake",
             },
             peer: client.peer.as_ref().map(|peer| peer.as_ref().describe()).unwrap_or_default(),
+            user: client.user.as_deref(),
+            session: client.session(),
+            sleep_until: match client.state {
+                State::Asleep { until, .. } => Some(until),
+                _ => None,
+            },
             clean_session: client.clean,
             keepalive: client.keepalive,
             topics: client.registry.len(),
@@ -249,13 +275,21 @@ impl Gateway {
         }
         let Ok((envelope, message)) = decode_datagram(octets) else {
             self.stats.malformed += 1;
-            return;
+            return self.radio.count(link, |stats| stats.malformed += 1);
         };
         self.stats.messages_received += 1;
+        self.radio.count(link, |stats| {
+            stats.messages_received += 1;
+            stats.heard_at = Some(cx.now.at);
+        });
         if envelope.is_some() {
             self.discovery.on_envelope(cx.now.at, link, addr);
         }
         let peer = PeerRef { link, addr, node: envelope.map(|envelope| envelope.node) };
+        if !self.rate.admits(cx.now.at, peer) {
+            self.stats.rate_limited += 1;
+            return self.radio.count(link, |stats| stats.rate_limited += 1);
+        }
         match message {
             Message::SearchGw(SearchGw { radius }) => self.on_search(peer, radius),
             // Other gateways.
@@ -356,6 +390,24 @@ impl Gateway {
     fn reply(&mut self, slot: Slot, message: &Message<'_>) {
         if let Some(peer) = &self.clients[slot].peer {
             self.radio.send(peer.as_ref(), message);
+        }
+    }
+
+    /// An answer came: the time it took, unless the request was sent more than once.
+    fn measure(&mut self, cx: &Cx<'_>, slot: Slot, retry: Retry) {
+        if retry.left == self.config.retries
+            && let Some(peer) = &self.clients[slot].peer
+        {
+            let round_trip = self.config.retry_interval.saturating_sub(retry.at.since(cx.now.at));
+            self.radio.count(peer.link, |stats| stats.measure(round_trip));
+        }
+    }
+
+    /// Counts what is sent again, for the client's link too.
+    fn count_again(&mut self, slot: Slot) {
+        self.stats.retransmissions += 1;
+        if let Some(peer) = &self.clients[slot].peer {
+            self.radio.count(peer.link, |stats| stats.retransmissions += 1);
         }
     }
 

@@ -22,7 +22,8 @@ impl Gateway {
         }
         let token = if qos == QoS::AtMostOnce { NOBODY } else { self.token(slot) };
         let client = &self.clients[slot];
-        let topic = match resolve(&publish.topic, Some(&client.registry), &self.predefined) {
+        let predefined = self.known.predefined(client.known);
+        let topic = match resolve(&publish.topic, Some(&client.registry), predefined) {
             Ok(topic) => topic,
             Err(code) => return self.refuse_publish(slot, publish, code),
         };
@@ -78,10 +79,11 @@ impl Gateway {
             self.on_heard(cx, slot);
             self.arm(slot);
         }
+        let allowed =
+            self.config.allow_qos_minus_one && (slot.is_some() || !self.radio.is_for_known_only(peer.link));
+        let predefined = self.known.predefined(slot.and_then(|slot| self.clients[slot].known));
         let topic = match publish.topic {
-            Topic::Predefined(_) | Topic::Short(_) if self.config.allow_qos_minus_one => {
-                resolve(&publish.topic, None, &self.predefined)
-            }
+            Topic::Predefined(_) | Topic::Short(_) if allowed => resolve(&publish.topic, None, predefined),
             _ => Err(ReturnCode::NOT_SUPPORTED),
         };
         let session = slot.and_then(|slot| self.clients[slot].session());

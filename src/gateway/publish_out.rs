@@ -20,6 +20,7 @@ enum Loss {
     Unwanted,
     Refused,
     TopicsFull,
+    TooOld,
 }
 
 impl Gateway {
@@ -49,7 +50,11 @@ impl Gateway {
                 *left -= 1;
                 *stalled_at = retry.at;
             }
-            self.offer(cx, slot, session, next, false);
+            if self.is_too_old(cx, &next) {
+                self.give_up(cx, slot, session, next.seq, Loss::TooOld);
+            } else {
+                self.offer(cx, slot, session, next, false);
+            }
         }
         self.pump_later(cx, slot);
     }
@@ -58,6 +63,12 @@ impl Gateway {
         if let Some((_, flow)) = self.clients[slot].flow_mut() {
             flow.resume_at = Some(cx.now.at);
         }
+    }
+
+    /// What was sent once with QoS 2 has to be finished.
+    fn is_too_old(&self, cx: &Cx<'_>, next: &Next) -> bool {
+        let limit = self.config.max_sleep_age;
+        !limit.is_zero() && next.qos < QoS::ExactlyOnce && cx.now.wall - next.message.received_at > limit
     }
 
     /// Nothing to send now. A wake ends, unless the queue is still being read from the disk.
@@ -70,7 +81,8 @@ impl Gateway {
     /// Sends a message by the name that the client knows for its topic, or agrees on one first.
     fn offer(&mut self, cx: &mut Cx<'_>, slot: Slot, session: SessionId, next: Next, refused: bool) {
         let topic = next.message.topic();
-        match self.clients[slot].registry.alias(topic, &self.predefined) {
+        let client = &self.clients[slot];
+        match client.registry.alias(topic, self.known.predefined(client.known)) {
             Alias::Use(topic) => self.send_publish(cx, slot, session, next, topic, refused),
             Alias::Register(id) => self.send_register(cx, slot, next, id, refused),
             Alias::Muted => self.give_up(cx, slot, session, next.seq, Loss::Unwanted),
@@ -81,8 +93,10 @@ impl Gateway {
     /// The topic gets an id, which is made safe before the client learns it: after a crash it must not mean another.
     fn register_new(&mut self, cx: &mut Cx<'_>, slot: Slot, session: SessionId, next: Next, refused: bool) {
         let max = self.config.max_topics_per_client;
-        let registry = &mut self.clients[slot].registry;
-        let Ok(assigned) = registry.assign(next.message.topic(), Origin::Gateway, &self.predefined, max) else {
+        let client = &mut self.clients[slot];
+        let predefined = self.known.predefined(client.known);
+        let assigned = client.registry.assign(next.message.topic(), Origin::Gateway, predefined, max);
+        let Ok(assigned) = assigned else {
             return self.give_up(cx, slot, session, next.seq, Loss::TopicsFull);
         };
         self.stats.topics_evicted += u64::from(assigned.evicted);
@@ -162,6 +176,7 @@ impl Gateway {
             Loss::TooLong => (&mut self.stats.dropped_too_long, "longer than the mtu of its link"),
             Loss::Unwanted => (&mut self.stats.dropped_unwanted, "it refused the topic"),
             Loss::Refused => (&mut self.stats.dropped_refused, "it refused the message twice"),
+            Loss::TooOld => (&mut self.stats.dropped_too_old, "it waited for longer than max_sleep_age"),
             Loss::TopicsFull => (&mut self.stats.dropped_topics_full, "limit max_topics_per_client reached"),
         };
         *count += 1;
@@ -183,9 +198,11 @@ impl Gateway {
             self.stats.unexpected += u64::from(!answers);
             return;
         }
-        let Step::Registering { next, id, refused, .. } = std::mem::replace(&mut flow.step, Step::Idle) else {
+        let Step::Registering { next, id, refused, retry, .. } = std::mem::replace(&mut flow.step, Step::Idle)
+        else {
             return;
         };
+        self.measure(cx, slot, retry);
         if regack.code.is_accepted() {
             self.clients[slot].registry.confirm(id);
             self.send_publish(cx, slot, session, next, Topic::Id(id), refused);
@@ -200,12 +217,15 @@ impl Gateway {
         let Some((session, flow)) = self.clients[slot].flow_mut() else {
             return self.on_stray_puback(slot, puback);
         };
-        let (qos, seq) = match &flow.step {
-            Step::Publishing { next, msg_id, .. } if *msg_id == puback.msg_id => (next.qos, next.seq),
+        let (qos, seq, retry) = match &flow.step {
+            Step::Publishing { next, msg_id, retry, .. } if *msg_id == puback.msg_id => {
+                (next.qos, next.seq, *retry)
+            }
             _ => return self.on_stray_puback(slot, puback),
         };
         if puback.code.is_accepted() {
             if qos == QoS::AtLeastOnce {
+                self.measure(cx, slot, retry);
                 self.finish_message(cx, slot, session, seq);
                 self.pump(cx, slot);
             } else {
@@ -251,9 +271,11 @@ impl Gateway {
             self.stats.unexpected += 1;
             return;
         };
-        let seq = match &flow.step {
-            Step::Publishing { next, msg_id: sent, .. } if *sent == msg_id && next.qos == QoS::ExactlyOnce => {
-                next.seq
+        let (seq, retry) = match &flow.step {
+            Step::Publishing { next, msg_id: sent, retry, .. }
+                if *sent == msg_id && next.qos == QoS::ExactlyOnce =>
+            {
+                (next.seq, *retry)
             }
             Step::Releasing { pkid } if *pkid == msg_id.0 => {
                 self.stats.duplicates += 1;
@@ -268,6 +290,7 @@ impl Gateway {
             return;
         }
         flow.step = Step::Releasing { pkid: msg_id.0 };
+        self.measure(cx, slot, retry);
         self.conclude(cx, slot, token, Ack::Released { pkid: msg_id.0 }, &[outcome]);
     }
 
@@ -319,10 +342,10 @@ impl Gateway {
             Step::Released { pkid, .. } => Message::PubRel(MsgId(*pkid)),
             Step::Idle | Step::Stalled | Step::Saving { .. } | Step::Releasing { .. } => return,
         };
-        self.stats.retransmissions += 1;
         if let Some(peer) = &client.peer {
             self.radio.send(peer.as_ref(), &message);
         }
+        self.count_again(slot);
     }
 
     /// The client stops listening: what is in flight goes back to its place in the queue.

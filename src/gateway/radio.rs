@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::config::{self, Framing, LinkId, LinkKind};
 use crate::gateway::Output;
 use crate::gateway::peers::PeerRef;
+use crate::gateway::stats::{LinkInfo, LinkStats};
 use crate::metrics::Notice;
 use crate::mqttsn::framing::{self, Framer};
 use crate::mqttsn::{Forwarded, Message};
@@ -26,6 +27,7 @@ enum Line {
 struct Link {
     config: config::Link,
     line: Line,
+    stats: LinkStats,
 }
 
 impl Link {
@@ -34,7 +36,7 @@ impl Link {
             LinkKind::Udp { multicast, .. } => Line::Udp { groups: !multicast.is_empty() },
             LinkKind::Serial { framing, .. } => Line::Serial { framer: framer(*framing, link.mtu), open: false },
         };
-        Self { config: link.clone(), line }
+        Self { config: link.clone(), line, stats: LinkStats::default() }
     }
 }
 
@@ -118,6 +120,29 @@ impl Radio {
 
     pub(super) fn knows(&self, link: LinkId) -> bool {
         self.link(link).is_some()
+    }
+
+    /// Whether only clients that are known beforehand may send anything there.
+    pub(super) fn is_for_known_only(&self, link: LinkId) -> bool {
+        self.link(link).is_some_and(|link| link.config.known_only)
+    }
+
+    /// Counts on a link.
+    pub(super) fn count(&mut self, link: LinkId, count: impl FnOnce(&mut LinkStats)) {
+        if let Some(link) = self.link_mut(link) {
+            count(&mut link.stats);
+        }
+    }
+
+    /// All links with what happened on them.
+    pub(super) fn infos(&self) -> impl Iterator<Item = LinkInfo<'_>> {
+        self.links.iter().flatten().map(|link| {
+            let (open, framing) = match &link.line {
+                Line::Udp { .. } => (true, None),
+                Line::Serial { framer, open } => (*open, Some(framer.stats())),
+            };
+            LinkInfo { name: &link.config.name, open, stats: link.stats, framing }
+        })
     }
 
     /// The name in the configuration, which outlives a change of positions.
@@ -211,7 +236,7 @@ impl Radio {
     }
 
     fn put(&mut self, at: LinkId, to: To, node: Option<&[u8]>, radius: u8, message: &Message<'_>) -> bool {
-        let Some(link) = self.links.get(usize::from(at.0)).and_then(Option::as_ref) else { return true };
+        let Some(link) = self.links.get_mut(usize::from(at.0)).and_then(Option::as_mut) else { return true };
         let mtu = link.config.mtu;
         let start = self.bytes.len();
         let fits = match &link.line {
@@ -232,6 +257,7 @@ impl Radio {
         if fits {
             self.sends.push_back(Outgoing { link: at, to, bytes: start..self.bytes.len() });
             self.sent += 1;
+            link.stats.messages_sent += 1;
         } else {
             self.bytes.truncate(start);
             self.too_long += 1;

@@ -160,7 +160,7 @@ impl Gateway {
     }
 
     fn recover_client(&mut self, cx: &mut Cx<'_>, client_id: &str, record: Record, saved: u64) {
-        let slot = self.clients.insert(client_id, cx.now.at);
+        let slot = self.clients.insert(client_id, self.known.find(client_id), cx.now.at);
         let connected = record.connected;
         let client = &mut self.clients[slot];
         client.saved = Some(saved);

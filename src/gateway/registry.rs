@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::mqttsn::{ShortName, Topic, TopicId};
 
-/// The ids both sides know beforehand, the same for all clients. Their space is apart from that of normal ids, but
+/// The ids both sides know beforehand. Their space is apart from that of normal ids, but
 /// normal ids avoid them, because clients are known to mix the two up.
 #[derive(Debug, Default)]
 pub(super) struct Predefined {
@@ -13,10 +13,14 @@ pub(super) struct Predefined {
 }
 
 impl Predefined {
-    pub(super) fn new(names: &BTreeMap<String, u16>) -> Self {
+    /// `own` names and ids, and of those for `all` what does not stand against them.
+    pub(super) fn new(own: &BTreeMap<String, u16>, all: &BTreeMap<String, u16>) -> Self {
+        let is_free =
+            |(name, id): &(&String, &u16)| !own.contains_key(*name) && !own.values().any(|own| own == *id);
+        let names = || own.iter().chain(all.iter().filter(is_free));
         Self {
-            by_id: names.iter().map(|(name, id)| (TopicId(*id), name.clone())).collect(),
-            by_name: names.iter().map(|(name, id)| (name.clone(), TopicId(*id))).collect(),
+            by_id: names().map(|(name, id)| (TopicId(*id), name.clone())).collect(),
+            by_name: names().map(|(name, id)| (name.clone(), TopicId(*id))).collect(),
         }
     }
 
@@ -264,11 +268,20 @@ mod tests {
     use super::*;
 
     fn predefined() -> Predefined {
-        Predefined::new(&BTreeMap::from([("two".to_owned(), 2)]))
+        Predefined::new(&BTreeMap::from([("two".to_owned(), 2)]), &BTreeMap::new())
     }
 
     fn assign(registry: &mut Registry, name: &str, origin: Origin) -> Result<u16, Full> {
         registry.assign(name, origin, &predefined(), 3).map(|assigned| assigned.id.0)
+    }
+
+    #[test]
+    fn a_clients_own_predefined_ids_come_before_those_of_all() {
+        let table = |names: &[(&str, u16)]| names.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
+        let known = Predefined::new(&table(&[("a", 1), ("b", 2)]), &table(&[("a", 7), ("x", 1), ("y", 3)]));
+        assert_eq!([1, 2, 3, 7].map(|id| known.name(TopicId(id))), [Some("a"), Some("b"), Some("y"), None]);
+        assert_eq!(known.by_name.get("a"), Some(&TopicId(1)));
+        assert_eq!(known.by_name.get("x"), None);
     }
 
     #[test]

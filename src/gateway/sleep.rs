@@ -28,9 +28,10 @@ impl Gateway {
         let client = &self.clients[slot];
         let bound = client.peer.as_ref();
         let at_home = bound.is_some_and(|bound| bound.as_ref() == peer);
-        let may_move =
-            client.is_sleeping() && bound.is_none_or(|bound| self.radio.same_class(bound.link, peer.link));
-        if !self.is_owner(slot, peer) || (!at_home && !may_move) {
+        let may_move = client.is_sleeping()
+            && self.config.wake_from_new_address
+            && bound.is_none_or(|bound| self.radio.same_class(bound.link, peer.link));
+        if !self.is_owner(slot, peer) || (!at_home && (!may_move || self.forbids(peer, client_id).is_some())) {
             return self.on_stranger(cx.now.at, peer);
         }
         if !at_home {

@@ -1,5 +1,8 @@
 //! What the gateway counts.
 
+use crate::mqttsn::framing;
+use crate::time::{Duration, Instant};
+
 /// Gauges at the time of asking, and counters since the start. Everything dropped or refused is in one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
@@ -19,6 +22,8 @@ pub struct Stats {
     pub messages_sent: u64,
     pub publishes_received: u64,
     pub publishes_sent: u64,
+    /// Messages beyond the rate of their node.
+    pub rate_limited: u64,
     /// Octets that are no message.
     pub malformed: u64,
     /// Messages that mean nothing in the client's state, or answers to no question.
@@ -40,6 +45,8 @@ pub struct Stats {
 
     pub connects: u64,
     pub connects_refused: u64,
+    /// Of these, because the configuration does not let the client in there.
+    pub forbidden: u64,
     /// Of these, because the client belongs to another name than the one that was proved.
     pub foreign: u64,
     /// Will handshakes that the client did not finish.
@@ -67,6 +74,8 @@ pub struct Stats {
     pub dropped_unwanted: u64,
     /// Messages given up for one client: it refused the message twice.
     pub dropped_refused: u64,
+    /// Messages given up for one client: they waited for too long.
+    pub dropped_too_old: u64,
     /// Messages given up for one client: its topic table is full.
     pub dropped_topics_full: u64,
     /// Topic ids given up for newer ones.
@@ -77,4 +86,38 @@ pub struct Stats {
     pub link_down: u64,
     /// Records of an earlier run that could not be used.
     pub records_unusable: u64,
+}
+
+/// What happened on one link since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkStats {
+    pub messages_received: u64,
+    pub messages_sent: u64,
+    /// Frames or datagrams that are no message.
+    pub malformed: u64,
+    /// Messages beyond the rate of their node.
+    pub rate_limited: u64,
+    pub retransmissions: u64,
+    /// Time from a request to its answer, smoothed; what was sent again is not measured.
+    pub round_trip: Option<Duration>,
+    /// When a message last came.
+    pub heard_at: Option<Instant>,
+}
+
+impl LinkStats {
+    /// As TCP does (RFC 6298): an eighth of what is new.
+    pub(super) fn measure(&mut self, round_trip: Duration) {
+        self.round_trip = Some(self.round_trip.map_or(round_trip, |smooth| (smooth * 7 + round_trip) / 8));
+    }
+}
+
+/// A link as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInfo<'a> {
+    pub name: &'a str,
+    /// Whether its serial port is there. A UDP link always is.
+    pub open: bool,
+    pub stats: LinkStats,
+    /// Frames and noise, on a serial line.
+    pub framing: Option<framing::Stats>,
 }

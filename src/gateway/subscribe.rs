@@ -31,8 +31,9 @@ impl Gateway {
             return self.reply(slot, &refuse(ReturnCode::NOT_SUPPORTED));
         }
         let max = self.config.max_topics_per_client;
-        let registry = &mut self.clients[slot].registry;
-        let Ok(assigned) = registry.assign(topic, Origin::Client, &self.predefined, max) else {
+        let client = &mut self.clients[slot];
+        let predefined = self.known.predefined(client.known);
+        let Ok(assigned) = client.registry.assign(topic, Origin::Client, predefined, max) else {
             self.count_refusal(ReturnCode::CONGESTION);
             return self.reply(slot, &refuse(ReturnCode::CONGESTION));
         };
@@ -72,14 +73,15 @@ impl Gateway {
     /// Finds the filter, and the name that its messages will have for the client.
     fn wanted(&mut self, slot: Slot, topic: SubscribeTopic<'_>) -> Result<Wanted, ReturnCode> {
         let max = self.config.max_topics_per_client;
-        let registry = &mut self.clients[slot].registry;
-        let filter = filter_of(&self.predefined, topic)?.into_owned();
+        let client = &mut self.clients[slot];
+        let predefined = self.known.predefined(client.known);
+        let registry = &mut client.registry;
+        let filter = filter_of(predefined, topic)?.into_owned();
         let (named, new) = match topic {
             SubscribeTopic::Name(_) if has_wildcard(&filter) => (Topic::Id(TopicId::NONE), false),
             SubscribeTopic::Name(name) => {
-                let assigned = registry
-                    .assign(name, Origin::Client, &self.predefined, max)
-                    .map_err(|_| ReturnCode::CONGESTION)?;
+                let assigned =
+                    registry.assign(name, Origin::Client, predefined, max).map_err(|_| ReturnCode::CONGESTION)?;
                 self.stats.topics_evicted += u64::from(assigned.evicted);
                 (Topic::Id(assigned.id), assigned.new)
             }
@@ -99,7 +101,7 @@ impl Gateway {
         }
         let Some(session) = self.clients[slot].session() else { return };
         let token = self.token(slot);
-        let outcome = match filter_of(&self.predefined, topic) {
+        let outcome = match filter_of(self.known.predefined(self.clients[slot].known), topic) {
             Ok(filter) => cx.sessions.unsubscribe(cx.now, session, &filter, token),
             // UNSUBACK cannot say that there was no such topic, and the client is content with that.
             Err(_) => Outcome::Done,

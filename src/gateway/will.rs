@@ -74,7 +74,7 @@ impl Gateway {
         }
         retry.left -= 1;
         retry.at = cx.now.at + interval;
-        self.stats.retransmissions += 1;
+        self.count_again(slot);
         self.ask_for_will(slot);
     }
 

@@ -65,7 +65,7 @@ impl Setup {
 
     pub fn with_link(mut self, kind: LinkKind) -> Self {
         let name = format!("link-{}", self.config.link.len());
-        self.config.link.push(config::Link { name, kind, mtu: 1024 });
+        self.config.link.push(config::Link { name, kind, mtu: 1024, known_only: false });
         self
     }
 

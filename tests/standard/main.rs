@@ -1,5 +1,5 @@
-//! MQTT 5.0 and 3.1.1 to the letter: every normative statement of both standards has its line in a table here, with the
-//! test that shows it or the reason why it does not bind a server.
+//! MQTT 5.0, 3.1.1 and MQTT-SN 1.2 to the letter: every normative statement has its line in a table here, with the test
+//! that shows it or the reason why it does not bind a server.
 //!
 //! The tests talk to the real engine in raw bytes, in virtual time and without sockets. What needs a socket is in
 //! `tests/e2e`.
@@ -11,6 +11,7 @@ mod end;
 mod publish;
 mod retain;
 mod rig;
+mod sensors;
 mod sent;
 mod shared;
 #[path = "../sim/store.rs"]

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use moteway::config::{Config, ListenerId};
-use moteway::engine::{Engine, Input, Output, Start};
+use moteway::config::{Config, LinkId, ListenerId};
+use moteway::engine::{Engine, Input, Output, Start, Status};
 use moteway::mqtt::ConnId;
 use moteway::queue::Recovered;
 use moteway::time::{Duration, Instant, Now, Wall};
@@ -46,6 +46,8 @@ pub struct Rig {
     /// The store takes what it is given and does not answer.
     pub store_hangs: bool,
     lines: Vec<Line>,
+    /// Datagrams to radio nodes, by the port of the node.
+    air: Vec<(u16, Vec<u8>)>,
     now: Instant,
     lives: u64,
 }
@@ -71,7 +73,7 @@ impl Rig {
         let config = config.resolve("box").unwrap_or_else(|error| panic!("{error:?}"));
         let engine = start(&config, Instant::ZERO, Recovered::default(), 1);
         let store = SimStore::default();
-        Self { config, engine, store, store_hangs: false, lines: vec![], now: Instant::ZERO, lives: 1 }
+        Self { config, engine, store, store_hangs: false, lines: vec![], air: vec![], now: Instant::ZERO, lives: 1 }
     }
 
     /// Opens a connection and says nothing.
@@ -166,6 +168,30 @@ impl Rig {
         sent.remove(0)
     }
 
+    /// Sends a datagram of a radio node and gives what it is sent, in the order of sending.
+    pub fn radio(&mut self, port: u16, datagram: impl AsRef<[u8]>) -> Vec<Vec<u8>> {
+        let from = ([10, 0, 0, 1], port).into();
+        self.input(Input::Datagram { link: LinkId(0), from, bytes: datagram.as_ref() });
+        self.settle();
+        self.heard(port)
+    }
+
+    /// A radio node proved who it is.
+    pub fn identify(&mut self, port: u16, identity: &str) {
+        let from = ([10, 0, 0, 1], port).into();
+        self.input(Input::Identified { link: LinkId(0), from, identity: Some(identity) });
+    }
+
+    /// What a radio node was sent since the last time.
+    pub fn heard(&mut self, port: u16) -> Vec<Vec<u8>> {
+        self.air.extract_if(.., |(to, _)| *to == port).map(|(_, datagram)| datagram).collect()
+    }
+
+    /// What the engine says of itself.
+    pub fn status(&self) -> Status {
+        self.engine.status()
+    }
+
     /// Whether the server closed the connection.
     pub fn is_closed(&self, client: Client) -> bool {
         self.lines[client.0].is_closed
@@ -237,6 +263,7 @@ impl Rig {
                     }
                     Output::Commit(batch) => self.store.commit(batch),
                     Output::Read(read) => self.store.read(read),
+                    Output::Datagram { to, bytes, .. } => self.air.push((to.port(), bytes)),
                     _ => {}
                 }
             }

@@ -248,7 +248,7 @@ impl Bench {
                         Output::Close(conn) => self.closed.push(conn),
                         Output::Notice(notice) => self.notices.push(notice),
                         Output::Verify(check) => self.checks.push_back(check),
-                        Output::Flush(_) | Output::TakenOver(_) => {}
+                        Output::Flush(_) | Output::TakenOver(_) | Output::SysDue => {}
                     }
                 }
                 if !busy {

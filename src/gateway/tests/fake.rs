@@ -42,6 +42,8 @@ pub(super) struct Broker {
     pub(super) ready: BTreeSet<SessionId>,
     /// Queues that are being read from the disk.
     pub(super) reading: bool,
+    /// When messages come in.
+    pub(super) wall: crate::time::Wall,
 }
 
 impl Broker {
@@ -112,7 +114,7 @@ impl Broker {
             payload,
             qos,
             retain: false,
-            received_at: crate::time::Wall::default(),
+            received_at: self.wall,
             expires_at: None,
         }));
         for (id, session) in &mut self.sessions {

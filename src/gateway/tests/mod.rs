@@ -1,5 +1,6 @@
 //! The gateway against the tables of MQTT-SN 1.2 and against what other gateways get wrong, with a fake broker.
 
+mod access;
 mod connect;
 mod deliver;
 mod discovery;
@@ -17,7 +18,7 @@ mod will;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::config::{Framing, Link, LinkId, LinkKind, Sn};
+use crate::config::{Framing, Link, LinkId, LinkKind, Sn, SnClient};
 use crate::gateway::tests::fake::Broker;
 use crate::gateway::{Gateway, Input, Output};
 use crate::mqtt::QoS;
@@ -54,6 +55,7 @@ fn config() -> Sn {
         max_sleep_bytes: 100_000,
         predefined: BTreeMap::from([("pre/one".to_owned(), 1), ("pre/nine".to_owned(), 9)]),
         allow_qos_minus_one: true,
+        ..Sn::default()
     }
 }
 
@@ -62,10 +64,11 @@ fn links() -> Vec<Link> {
         name: name.to_owned(),
         kind: LinkKind::Udp { bind: ([127, 0, 0, 1], 1883).into(), multicast: vec![([225, 1, 1, 1], 1883).into()] },
         mtu: 1400,
+        known_only: false,
     };
     let kind =
         LinkKind::Serial { device: "/dev/ttyS0".into(), baud: 9600, framing: Framing::Length, rtscts: false };
-    vec![udp("udp"), Link { name: "serial".to_owned(), kind, mtu: 60 }, udp("other")]
+    vec![udp("udp"), Link { name: "serial".to_owned(), kind, mtu: 60, known_only: false }, udp("other")]
 }
 
 fn addr(port: u16) -> SocketAddr {
