@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, rlim_t, setrlimit};
 use nix::sys::time::TimeValLike;
 use nix::unistd::close;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -105,7 +105,13 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
-    Ok(hard)
+    Ok(wide(hard))
+}
+
+/// The C library's type for limits, which has 32 bits on 32-bit ARM.
+#[allow(clippy::useless_conversion, reason = "it is one where that type has 64 bits")]
+fn wide(limit: rlim_t) -> u64 {
+    u64::from(limit)
 }
 
 /// Makes the kernel's table of open files large enough for `count` of them. While a process has several threads, each
@@ -116,7 +122,7 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
 /// What the system says; then the table grows when it must.
 pub fn reserve_open_files(count: u64) -> io::Result<()> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let highest = i32::try_from(count.min(soft).saturating_sub(1)).unwrap_or(i32::MAX);
+    let highest = i32::try_from(count.min(wide(soft)).saturating_sub(1)).unwrap_or(i32::MAX);
     let root = std::fs::File::open("/")?;
     // The number of a duplicate is the first free one from here on.
     let duplicate = fcntl(&root, FcntlArg::F_DUPFD_CLOEXEC(highest))?;

@@ -106,6 +106,22 @@ fn the_recipe_takes_along_all_that_the_build_reads() {
     }
 }
 
+/// bitbake calls cargo where it does not find the tree's own settings.
+#[test]
+fn the_recipe_builds_sqlite_with_the_flags_that_cargo_takes() {
+    let settings: toml::Table = read(".cargo/config.toml").parse().unwrap();
+    let cargo = settings["env"]["LIBSQLITE3_FLAGS"].as_str().unwrap();
+    let recipe = recipe();
+    let (_, rest) = recipe.split_once("export LIBSQLITE3_FLAGS = \"").expect("the recipe sets the flags");
+    let recipe = rest.split('"').next().unwrap().replace('\\', "");
+    assert!(cargo.contains("-USQLITE_ENABLE_FTS5"), "{cargo}");
+    assert_eq!(words(&recipe), words(cargo));
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
 #[test]
 fn the_layer_says_what_yocto_asks_for() {
     let readme = read("yocto/meta-moteway/README.md");

@@ -50,6 +50,12 @@ CARGO_BUILD_FLAGS:append = " --bin moteway --no-default-features ${PACKAGECONFIG
 export CARGO_PROFILE_RELEASE_STRIP = "none"
 export CARGO_PROFILE_RELEASE_DEBUG = "line-tables-only"
 
+# SQLite as the store needs it: what .cargo/config.toml has, which cargo does not find from where bitbake calls it.
+export LIBSQLITE3_FLAGS = "-USQLITE_ENABLE_FTS3 -USQLITE_ENABLE_FTS3_PARENTHESIS -USQLITE_ENABLE_FTS5 -USQLITE_ENABLE_RTREE \
+                           -USQLITE_ENABLE_STAT4 -USQLITE_ENABLE_DBSTAT_VTAB -USQLITE_ENABLE_COLUMN_METADATA -USQLITE_SOUNDEX \
+                           -USQLITE_ENABLE_LOAD_EXTENSION -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_JSON -DSQLITE_OMIT_DEPRECATED \
+                           -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_OMIT_PROGRESS_CALLBACK -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_DQS=0"
+
 do_install() {
     install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/moteway ${D}${bindir}/moteway
 
