@@ -14,6 +14,7 @@ use nix::sys::time::TimeValLike;
 use nix::unistd::close;
 use ring::rand::{SecureRandom, SystemRandom};
 
+pub mod best_time;
 pub mod identity;
 
 use crate::time::{Duration, Instant, Now, Wall};

@@ -168,7 +168,7 @@ fn check_points_at_each_mistake_and_says_what_to_write() {
         expect_refused(text, *place, says);
     }
     let upstream = |url: &str| format!("[[upstream]]\nname = \"c\"\nurl = [\"mqtts://a\", \"{url}\"]\n");
-    expect_refused(&upstream("wss://b"), (3, 21), &["unsupported scheme `wss`", "mqtt:// and mqtts://"]);
+    expect_refused(&upstream("ftp://b"), (3, 21), &["unsupported scheme `ftp`", "mqtt://, mqtts://"]);
     expect_refused(&upstream("mqtt://u:p@b"), (3, 21), &["`password_file`"]);
 }
 

@@ -19,6 +19,8 @@ pub(super) enum End {
     Broke(ReasonCode, &'static str),
     /// We gave the link up: something did not come in time.
     Silent(&'static str),
+    /// We left a link that was good, to dial again at once; and why.
+    Left(&'static str),
     /// The store could not take what the exchange needs to be safe.
     Store,
     /// We say goodbye.
@@ -79,7 +81,7 @@ impl End {
     pub(super) const fn farewell(&self) -> Option<ReasonCode> {
         match self {
             Self::Broke(reason, _) => Some(*reason),
-            Self::Shutdown => Some(ReasonCode::Success),
+            Self::Shutdown | Self::Left(_) => Some(ReasonCode::Success),
             _ => None,
         }
     }
@@ -97,7 +99,7 @@ impl fmt::Display for End {
             Self::Closed(None) => return f.write_str("upstream closed the connection"),
             Self::Closed(Some(error)) => return write!(f, "connection lost: {error}"),
             Self::Broke(_, text) => return write!(f, "upstream broke the protocol: {text}"),
-            Self::Silent(what) => return f.write_str(what),
+            Self::Silent(what) | Self::Left(what) => return f.write_str(what),
             Self::Store => return f.write_str("the store cannot take the answer of the upstream"),
             Self::Shutdown => return f.write_str("shutting down"),
             Self::Refused(reason, words) => ("upstream refused the connection", reason, words),

@@ -10,6 +10,12 @@ const PONG_WITHIN: Duration = Duration::from_secs(20);
 /// How long a link goes on when the upstream waits for acknowledgements that it will only get on the next one.
 const RELINK_AFTER: Duration = Duration::from_secs(60);
 
+/// How long a link that is to be left waits for acknowledgements.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A link that heard of the upstream within this time is good, whatever changed in the network.
+const DOUBT_AFTER: Duration = Duration::from_secs(5);
+
 /// A connection, up to and including CONNECT.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -40,6 +46,10 @@ pub(super) struct Link {
     pub(super) paused_until: Option<Instant>,
     /// Since when the upstream waits for an acknowledgement that it will not get on this link.
     pub(super) withheld_at: Option<Instant>,
+    /// Nothing new is sent: the link ends when what is on its way is answered, or then. And why.
+    pub(super) leaving: Option<(&'static str, Instant)>,
+    /// The password is no longer good soon after this.
+    pub(super) renew_at: Option<Instant>,
 }
 
 /// What a link needs now.
@@ -48,6 +58,8 @@ pub(super) enum Need {
     Nothing,
     /// The pause is over.
     Resume,
+    /// The password must be renewed.
+    Renew,
     /// Nothing passed for as long as the keep-alive: ask whether the upstream is there.
     Ping,
     /// It is over, and why.
@@ -65,6 +77,8 @@ impl Link {
             progress_at: now,
             paused_until: None,
             withheld_at: None,
+            leaving: None,
+            renew_at: None,
         }
     }
 
@@ -105,6 +119,8 @@ impl Link {
             Need::End("connected, but nothing acknowledged")
         } else if due(self.relink_at()) {
             Need::End("messages could not be taken, the upstream shall send them again")
+        } else if self.leaving.is_none() && due(self.renew_at) {
+            Need::Renew
         } else if due(self.paused_until) {
             Need::Resume
         } else if self.pong_by.is_none() && due(self.ping_at()) {
@@ -118,6 +134,17 @@ impl Link {
     pub(super) fn deadline(&self, awaited: bool, stuck_timeout: Duration) -> Option<Instant> {
         let life = self.pong_by.or_else(|| self.ping_at());
         let stuck = earliest(self.stuck_at(awaited, stuck_timeout), self.relink_at());
-        earliest(earliest(life, stuck), self.paused_until)
+        let leave = self.leaving.map(|(_, latest)| latest).or(self.renew_at);
+        earliest(earliest(life, stuck), earliest(self.paused_until, leave))
+    }
+
+    /// Ends soon, in good order.
+    pub(super) fn leave(&mut self, now: Instant, why: &'static str) {
+        self.leaving.get_or_insert((why, now + LEAVE_WITHIN));
+    }
+
+    /// Whether it is worth asking if the upstream still hears us.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        self.pong_by.is_none() && now.since(self.wire.last_received) >= DOUBT_AFTER
     }
 }

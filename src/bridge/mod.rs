@@ -11,6 +11,7 @@ mod backoff;
 mod connect;
 mod context;
 mod end;
+mod failover;
 mod flights;
 mod incoming;
 mod link;
@@ -28,7 +29,7 @@ mod upstream;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use connect::Intake;
-pub use port::{FIRST_FIXED_PKID, Input, Local, Outbound, Output};
+pub use port::{FIRST_FIXED_PKID, Input, Local, Login, Outbound, Output};
 pub use stats::{LinkState, Stats};
 
 use crate::bridge::context::{Context, split};
@@ -44,8 +45,6 @@ use crate::time::{Instant, Now, earliest};
 pub struct Setup {
     /// As configured, `{gateway}` filled in.
     pub config: config::Upstream,
-    /// What `password_file` holds.
-    pub password: Option<Vec<u8>>,
     /// The queue of each rule that sends: position in `config.rule`, destination.
     pub dests: Vec<(usize, DestId)>,
     /// The store may know identifiers of an earlier session with this upstream. If not (a new box, a lost store), a
@@ -162,6 +161,7 @@ impl Bridge {
         let whose = match &input {
             Input::Dialed { upstream, .. }
             | Input::DialFailed { upstream, .. }
+            | Input::Probed { upstream, .. }
             | Input::Received { upstream, .. }
             | Input::Flushed { upstream }
             | Input::Closed { upstream, .. } => Some(*upstream),
@@ -170,7 +170,7 @@ impl Bridge {
                 None => return,
             },
             Input::Settled { token, .. } => Some(split(*token).0),
-            Input::Timeout | Input::Shutdown => None,
+            Input::Timeout | Input::NetworkChanged | Input::Shutdown => None,
         };
         match (whose, &input) {
             // It went while the shell dialled.

@@ -109,7 +109,11 @@ impl Outgoing {
     /// Sends while the window and the outbox have room: the highest priority first, and within one priority in the
     /// order of arrival.
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>, link: &mut Link) {
-        if link.paused_until.is_some() || self.pump_trial(ctx, link) || !self.has_room(link) {
+        if link.paused_until.is_some()
+            || link.leaving.is_some()
+            || self.pump_trial(ctx, link)
+            || !self.has_room(link)
+        {
             return;
         }
         self.heads.extend(self.sources.iter().map(|source| ctx.out.peek(ctx.now, source.dest)));

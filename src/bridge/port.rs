@@ -1,20 +1,26 @@
 //! The bridge's border: facts and wishes, and what it asks of the queues and of the local broker. The engine answers
 //! these calls with the queue core and the broker core; tests with fakes.
 
+use std::fmt;
+
 use crate::config::UpstreamId;
 use crate::metrics::Notice;
 use crate::mqtt::{ConnId, MessageParts};
 use crate::queue::{Depth, DestId, Outcome, Peeked, Refusal, Seq, Token};
-use crate::time::Now;
+use crate::time::{Duration, Now};
 
 /// Exactly one fact about the world. `Received`, `Flushed` and `Closed` are about the connection in use: what still
 /// comes from one that [`Output::Close`] named is not passed on.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// [`Output::Dial`] succeeded, TLS included.
-    Dialed { upstream: UpstreamId, conn: ConnId },
+    /// [`Output::Dial`] succeeded, TLS included. `login` is how we prove who we are on this connection.
+    Dialed { upstream: UpstreamId, conn: ConnId, login: Login },
     /// [`Output::Dial`] failed. Each dial is answered by exactly one of these two.
     DialFailed { upstream: UpstreamId, error: String },
+    /// [`Output::Probe`] was done.
+    Probed { upstream: UpstreamId, answers: bool },
+    /// The network of this box changed: an address or a route came.
+    NetworkChanged,
     /// Bytes came from the upstream.
     Received { upstream: UpstreamId, bytes: &'a [u8] },
     /// All that the outbox held is written.
@@ -31,11 +37,29 @@ pub enum Input<'a> {
     Shutdown,
 }
 
+/// How we prove who we are, beside a certificate.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Login {
+    pub password: Option<Vec<u8>>,
+    /// The upstream takes the password for this long, and ends the connection then.
+    pub valid_for: Option<Duration>,
+}
+
+/// Without the password.
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = self.password.as_ref().map(|_| "...");
+        f.debug_struct("Login").field("password", &password).field("valid_for", &self.valid_for).finish()
+    }
+}
+
 /// What the bridge wants done. Drained to `None` after each input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Connect to the endpoint at this position of the upstream's `url` list.
     Dial { upstream: UpstreamId, endpoint: usize },
+    /// Look whether this endpoint answers, and say so. A dial of the same upstream ends it without an answer.
+    Probe { upstream: UpstreamId, endpoint: usize },
     /// The outbox of this connection has bytes. At most once per input and upstream.
     Flush { upstream: UpstreamId, conn: ConnId },
     /// Write what the outbox of this connection still holds (for a short while), then close it.

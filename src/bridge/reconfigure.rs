@@ -5,6 +5,7 @@
 
 use crate::bridge::context::Context;
 use crate::bridge::end::End;
+use crate::bridge::failover::Failover;
 use crate::bridge::outgoing::Source;
 use crate::bridge::rule::RuleError;
 use crate::bridge::upstream::{State, Upstream, compile, version_of};
@@ -23,8 +24,7 @@ impl Upstream {
         common: Common,
     ) -> Result<(), RuleError> {
         let (sources, sinks): (Vec<Source>, Vec<Sink>) = compile(&setup)?;
-        let Setup { config, password, .. } = setup;
-        self.password = password;
+        let config = setup.config;
         let goes_on = self.config.connects_like(&config) && self.intake == common.intake;
         if goes_on {
             self.config = config;
@@ -39,7 +39,7 @@ impl Upstream {
         self.incoming.reconfigure(sinks, self.version, common.intake, config.max_inflight_messages);
         self.backoff.configure(config.reconnect_min, config.reconnect_max);
         self.config = config;
-        self.endpoint = 0;
+        self.failover = Failover::new(self.config.url.len(), self.config.return_interval);
         self.enter(ctx, State::Waiting { until: ctx.now.at });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The bridge against a scripted server, with fakes for the queues and the local broker.
 
 mod incoming;
+mod leave;
 mod link;
 mod outgoing;
 mod random;

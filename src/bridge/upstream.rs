@@ -4,10 +4,11 @@ use crate::bridge::backoff::{Backoff, STABLE_AFTER};
 use crate::bridge::connect::{Allowance, Hello, Intake, OFFLINE, ONLINE, WillTerms};
 use crate::bridge::context::{Context, Lane, split};
 use crate::bridge::end::End;
+use crate::bridge::failover::Failover;
 use crate::bridge::incoming::{Incoming, Sink};
 use crate::bridge::link::{Link, Need, Wire};
 use crate::bridge::outgoing::{Outgoing, Source};
-use crate::bridge::port::{Input, Output};
+use crate::bridge::port::{Input, Login, Output};
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::stats::LinkState;
 use crate::bridge::{Common, Setup, oversize};
@@ -18,10 +19,13 @@ use crate::mqtt::{
     ReasonCode, Version, frame,
 };
 use crate::queue::{Refusal, Token};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 
 /// Waits between tries when the upstream has no room.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Why a link to another endpoint is left.
+const RETURNING: &str = "the first endpoint answers again";
 
 /// Where the link stands.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub(super) enum State {
     /// The shell connects.
     Dialing,
     /// CONNECT was sent; `clean` says with a clean start.
-    Connecting { wire: Wire, give_up_at: Instant, clean: bool },
+    Connecting { wire: Wire, give_up_at: Instant, clean: bool, renew_at: Option<Instant> },
     /// CONNACK said yes.
     Up(Box<Link>),
     /// Said goodbye.
@@ -42,13 +46,11 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) config: config::Upstream,
-    pub(super) password: Option<Vec<u8>>,
     pub(super) version: Version,
     pub(super) intake: Intake,
     state: State,
     pub(super) backoff: Backoff,
-    /// Position in the list of endpoints.
-    pub(super) endpoint: usize,
+    pub(super) failover: Failover,
     will: WillTerms,
     /// The upstream's session, if it has one under our name, is ours: our store knows what is in it.
     pub(super) session_is_ours: bool,
@@ -62,12 +64,14 @@ pub(super) struct Upstream {
     closing: Option<(ConnId, Outbox)>,
     /// What the local link state says.
     told_up: Option<bool>,
+    /// The last try ended so that trying again soon is no use.
+    needs_hands: bool,
 }
 
 impl Upstream {
     pub(super) fn new(setup: Setup, common: Common, seed: u64) -> Result<Self, RuleError> {
         let (sources, sinks) = compile(&setup)?;
-        let Setup { config, password, resumes, .. } = setup;
+        let Setup { config, resumes, .. } = setup;
         let mut rng = fastrand::Rng::with_seed(seed);
         let version = version_of(&config);
         let pause = Backoff::new(PAUSE.0, PAUSE.1, rng.fork());
@@ -75,18 +79,18 @@ impl Upstream {
             outgoing: Outgoing::new(sources, common.recovered, pause),
             incoming: Incoming::new(sinks, version, common.intake, config.max_inflight_messages),
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max, rng),
+            failover: Failover::new(config.url.len(), config.return_interval),
             config,
-            password,
             version,
             intake: common.intake,
             state: State::Waiting { until: Instant::ZERO },
-            endpoint: 0,
             will: WillTerms::new(),
             session_is_ours: resumes,
             partial: Vec::new(),
             skip: 0,
             closing: None,
             told_up: None,
+            needs_hands: false,
         })
     }
 
@@ -104,7 +108,7 @@ impl Upstream {
             State::Stopped => LinkState::Stopped,
         };
         ctx.stats.since = ctx.now.wall;
-        ctx.stats.endpoint = self.endpoint;
+        ctx.stats.endpoint = self.failover.endpoint();
         self.state = state;
     }
 
@@ -127,8 +131,10 @@ impl Upstream {
     /// One fact that concerns this upstream.
     pub(super) fn handle_input(&mut self, ctx: &mut Context<'_>, input: &Input<'_>) {
         match input {
-            Input::Dialed { conn, .. } => self.on_dialed(ctx, *conn),
+            Input::Dialed { conn, login, .. } => self.on_dialed(ctx, *conn, login),
             Input::DialFailed { error, .. } => self.on_closed(ctx, End::Dial(error.clone())),
+            Input::Probed { answers, .. } => self.on_probed(ctx, *answers),
+            Input::NetworkChanged => self.on_network(ctx),
             Input::Received { bytes, .. } => self.on_received(ctx, bytes),
             Input::Flushed { .. } | Input::Ready { .. } => self.pump(ctx),
             Input::Closed { error, .. } => self.on_closed(ctx, End::Closed(error.clone())),
@@ -136,6 +142,7 @@ impl Upstream {
             Input::Timeout => self.on_timeout(ctx),
             Input::Shutdown => self.end(ctx, End::Shutdown),
         }
+        self.leave_when_done(ctx);
     }
 
     /// The connection in use, and the bytes that wait for it.
@@ -176,11 +183,12 @@ impl Upstream {
             self.tell(ctx, false, "connecting");
         }
         self.enter(ctx, State::Dialing);
-        ctx.outputs.push_back(Output::Dial { upstream: ctx.upstream, endpoint: self.endpoint });
+        let endpoint = self.failover.endpoint();
+        ctx.outputs.push_back(Output::Dial { upstream: ctx.upstream, endpoint });
     }
 
     /// The shell connected.
-    fn on_dialed(&mut self, ctx: &mut Context<'_>, conn: ConnId) {
+    fn on_dialed(&mut self, ctx: &mut Context<'_>, conn: ConnId, login: &Login) {
         if !matches!(self.state, State::Dialing) {
             ctx.outputs.push_back(Output::Close { upstream: ctx.upstream, conn });
             return;
@@ -191,7 +199,7 @@ impl Upstream {
         let hello = Hello {
             config: &self.config,
             version: self.version,
-            password: self.password.as_deref(),
+            password: login.password.as_deref(),
             clean_start: clean,
             will: self.will,
             intake: self.intake,
@@ -200,7 +208,8 @@ impl Upstream {
         hello.put(&mut wire.outbox);
         self.closing = None;
         let give_up_at = ctx.now.at + self.config.connect_timeout;
-        self.enter(ctx, State::Connecting { wire, give_up_at, clean });
+        let renew_at = login.valid_for.map(|valid_for| ctx.now.at + valid_for * 9 / 10);
+        self.enter(ctx, State::Connecting { wire, give_up_at, clean, renew_at });
     }
 
     /// Bytes came.
@@ -314,8 +323,8 @@ impl Upstream {
             self.will.learn(connack.reason);
             return Err(End::Refused(connack.reason, words(connack.properties.reason_string)));
         }
-        let (wire, clean) = match std::mem::replace(&mut self.state, State::Dialing) {
-            State::Connecting { wire, clean, .. } => (wire, clean),
+        let (wire, clean, renew_at) = match std::mem::replace(&mut self.state, State::Dialing) {
+            State::Connecting { wire, clean, renew_at, .. } => (wire, clean, renew_at),
             other => {
                 self.state = other;
                 return Ok(());
@@ -325,6 +334,8 @@ impl Upstream {
         let allowance = Allowance::new(&self.config, connack);
         let mut link = Box::new(Link::new(wire, self.version, allowance, ctx.now.at));
         if clean && resumed {
+            link.renew_at = renew_at;
+            self.failover.link_up(ctx.now.at);
             self.enter(ctx, State::Up(link));
             let text = "a session is present after a clean start [MQTT-3.2.2-4]";
             return Err(End::Broke(ReasonCode::ProtocolError, text));
@@ -339,6 +350,8 @@ impl Upstream {
         if !self.config.status_topic.is_empty() {
             self.outgoing.put_status(ctx, &mut link, &self.config.status_topic, ONLINE);
         }
+        link.renew_at = renew_at;
+        self.failover.link_up(ctx.now.at);
         self.enter(ctx, State::Up(link));
         let waiting: u64 = self.outgoing.dests().map(|dest| ctx.out.depth(dest).messages).sum();
         let session = if resumed { "session resumed" } else { "new session" };
@@ -372,7 +385,10 @@ impl Upstream {
         match &self.state {
             State::Waiting { until } => Some(*until),
             State::Connecting { give_up_at, .. } => Some(*give_up_at),
-            State::Up(link) => link.deadline(self.outgoing.flights.awaits_upstream(), self.config.stuck_timeout),
+            State::Up(link) => {
+                let link = link.deadline(self.outgoing.flights.awaits_upstream(), self.config.stuck_timeout);
+                earliest(link, self.failover.deadline())
+            }
             State::Dialing | State::Stopped => None,
         }
     }
@@ -385,16 +401,17 @@ impl Upstream {
                 self.end(ctx, End::Silent("no CONNACK in time"));
             }
             State::Up(link) => {
+                if self.failover.is_due(now) {
+                    ctx.outputs.push_back(Output::Probe { upstream: ctx.upstream, endpoint: 0 });
+                }
                 match link.need(now, self.outgoing.flights.awaits_upstream(), self.config.stuck_timeout) {
                     Need::Nothing => {}
                     Need::Resume => {
                         link.paused_until = None;
                         self.outgoing.pump(ctx, link);
                     }
-                    Need::Ping => {
-                        link.wire.outbox.put_with(|out| Packet::PingReq.encode(self.version, out));
-                        link.pinged(now);
-                    }
+                    Need::Ping => self.ping(ctx),
+                    Need::Renew => link.leave(now, "the password is renewed"),
                     Need::End(why) => self.end(ctx, End::Silent(why)),
                 }
             }
@@ -434,12 +451,19 @@ impl Upstream {
             self.enter(ctx, State::Stopped);
             return;
         }
-        self.choose_endpoint(ctx.now.at, up_at);
+        if let End::Left(why) = end {
+            ctx.notice(Level::Info, "upstream left", why);
+            self.dial(ctx);
+            return;
+        }
+        // An endpoint earns its place by a link that lasts.
+        self.failover.link_ended(up_at.is_some_and(|up_at| ctx.now.at.since(up_at) >= STABLE_AFTER));
         let error = Some(end.to_string());
         // An upstream that is away for a week is news once, not once a minute.
         let known = up_at.is_none() && ctx.stats.last_error == error;
         ctx.stats.last_error = error;
-        let wait = if end.needs_hands() { self.backoff.after_refusal() } else { self.backoff.after_failure() };
+        self.needs_hands = end.needs_hands();
+        let wait = if self.needs_hands { self.backoff.after_refusal() } else { self.backoff.after_failure() };
         self.enter(ctx, State::Waiting { until: ctx.now.at + wait });
         let what = if up_at.is_some() {
             ctx.stats.losses += 1;
@@ -469,10 +493,43 @@ impl Upstream {
         self.tell(ctx, false, &end.to_string());
     }
 
-    /// An endpoint that did not give a lasting link gives way to the next; after one that did, the first is preferred.
-    fn choose_endpoint(&mut self, now: Instant, up_at: Option<Instant>) {
-        let lasted = up_at.is_some_and(|up_at| now.since(up_at) >= STABLE_AFTER);
-        self.endpoint = if lasted { 0 } else { (self.endpoint + 1) % self.config.url.len().max(1) };
+    /// The first endpoint was looked at while another is in use.
+    fn on_probed(&mut self, ctx: &mut Context<'_>, answers: bool) {
+        if self.failover.probed(ctx.now.at, answers)
+            && let State::Up(link) = &mut self.state
+        {
+            link.leave(ctx.now.at, RETURNING);
+        }
+    }
+
+    /// An address or a route came: who waits need not wait longer, and a link may be dead without knowing.
+    fn on_network(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now.at;
+        match &mut self.state {
+            State::Waiting { .. } if !self.needs_hands => self.dial(ctx),
+            State::Up(link) if link.is_doubtful(now) => self.ping(ctx),
+            _ => {}
+        }
+    }
+
+    fn ping(&mut self, ctx: &Context<'_>) {
+        if let State::Up(link) = &mut self.state {
+            link.wire.outbox.put_with(|out| Packet::PingReq.encode(self.version, out));
+            link.pinged(ctx.now.at);
+        }
+    }
+
+    /// A link that is to be left goes when nothing is on its way any more, or when that takes too long.
+    fn leave_when_done(&mut self, ctx: &mut Context<'_>) {
+        let State::Up(link) = &self.state else { return };
+        let Some((why, latest)) = link.leaving else { return };
+        if self.outgoing.flights.awaits_upstream() && ctx.now.at < latest {
+            return;
+        }
+        if why == RETURNING {
+            self.failover.go_back();
+        }
+        self.end(ctx, End::Left(why));
     }
 
     fn tell(&mut self, ctx: &mut Context<'_>, up: bool, detail: &str) {

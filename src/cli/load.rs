@@ -44,7 +44,7 @@ pub(super) fn load_anew(path: &Path, running: &Config) -> Result<Loaded, Failure
 
 /// Reads a configuration and looks for all that is wrong with it, also in its rules of both kinds.
 pub(super) fn examine(path: &Path) -> Result<Document, Failure> {
-    let mut document = Document::read(path).map_err(Failure::NoConfig)?;
+    let mut document = Document::read(path, &|name| std::env::var(name).ok()).map_err(Failure::NoConfig)?;
     let unnamed = document.draft().gateway.name.is_empty();
     let found = identity(document.draft());
     if unnamed && found.is_none() {

@@ -58,7 +58,7 @@ impl Remote {
         if let Some(path) = &self.socket {
             return Ok(path.clone());
         }
-        let admin = match config::Document::read(&self.config) {
+        let admin = match config::Document::read(&self.config, &|name| std::env::var(name).ok()) {
             // What is wrong elsewhere in it is not our business.
             Ok(document) => document.draft().admin.clone(),
             // Who may use the socket need not be allowed to read the configuration.

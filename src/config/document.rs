@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Finding, Severity, Source};
 use crate::config::reader::Section;
-use crate::config::{Config, merge, sense, tables};
+use crate::config::{Config, Variables, expand, merge, sense, tables};
 
 /// A larger file is not a configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -37,12 +37,18 @@ impl Document {
     /// Understands `text`; `file` is its name in messages.
     #[must_use]
     pub fn parse(file: &str, text: &str) -> Self {
-        Self::parse_all(&[(file, text)])
+        Self::parse_with(file, text, &|_| None)
+    }
+
+    /// Understands `text`, with these variables.
+    #[must_use]
+    pub fn parse_with(file: &str, text: &str, variables: Variables<'_>) -> Self {
+        Self::parse_all(&[(file, text)], variables)
     }
 
     /// Understands several files, by name and text, each laid over those before it.
     #[must_use]
-    pub fn parse_all(files: &[(&str, &str)]) -> Self {
+    pub fn parse_all(files: &[(&str, &str)], variables: Variables<'_>) -> Self {
         // Places are counted through all files: each is read as if the ones before it were blank.
         let mut start = 0;
         let padded: Vec<(usize, String)> = files
@@ -72,9 +78,12 @@ impl Document {
             merge::lay_over(&mut root, table.into_inner());
         }
         let torn = !list.is_empty();
+        let mut unset = Vec::new();
+        expand::expand(&mut root, variables, &mut unset);
         let map = SourceMap::of(&root);
         let (draft, found) = Section::read_root(&root, tables::config);
         if !torn {
+            list.extend(unset);
             list.extend(found);
         }
         let diagnostics = Diagnostics::new(sources, list);
@@ -84,16 +93,17 @@ impl Document {
     }
 
     /// Reads and understands a file, and the drop-ins in the directory `conf.d` beside it: the files `*.toml`, in the
-    /// order of their names.
+    /// order of their names. `variables` are put in for `${NAME}`.
     ///
     /// # Errors
     /// When one cannot be read, is not UTF-8, or is too large to be a configuration.
-    pub fn read(path: &Path) -> Result<Self, ReadError> {
+    pub fn read(path: &Path, variables: Variables<'_>) -> Result<Self, ReadError> {
         let mut files = vec![(path.display().to_string(), read_text(path)?)];
         for path in drop_ins(path)? {
             files.push((path.display().to_string(), read_text(&path)?));
         }
-        Ok(Self::parse_all(&files.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect::<Vec<_>>()))
+        let texts: Vec<_> = files.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+        Ok(Self::parse_all(&texts, variables))
     }
 
     /// How many drop-ins there were.

@@ -58,7 +58,8 @@ mod tests {
 
     fn merged(drop_ins: &[&str]) -> Document {
         let names = ["main.toml", "1.toml", "2.toml"];
-        Document::parse_all(&names.into_iter().zip([MAIN].iter().chain(drop_ins).copied()).collect::<Vec<_>>())
+        let files: Vec<_> = names.into_iter().zip([MAIN].iter().chain(drop_ins).copied()).collect();
+        Document::parse_all(&files, &|_| None)
     }
 
     fn config(drop_ins: &[&str]) -> Config {

@@ -10,6 +10,7 @@ mod defaults;
 mod diagnostic;
 mod difference;
 mod document;
+mod expand;
 mod identity;
 mod ids;
 mod merge;
@@ -20,6 +21,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod uplink;
 mod url;
 mod value;
 
@@ -27,9 +29,11 @@ pub use acl::{AclFilter, AclLevel, AclPart};
 pub use diagnostic::{Diagnostic, Diagnostics, Finding, Severity};
 pub use difference::{changes, hold_back};
 pub use document::{Document, ReadError};
+pub use expand::Variables;
 pub use identity::BadIdentity;
 pub use ids::{Ids, LinkId, ListenerId, UpstreamId};
 pub use schema::*;
+pub use uplink::{Pin, Proxy, ProxyKind};
 
 /// The commented file that says what the defaults are: what is installed, and what `moteway config default` prints.
 pub const DEFAULT_TOML: &str = include_str!("../../config/moteway.toml");

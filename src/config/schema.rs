@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::AclFilter;
+use crate::config::{AclFilter, Pin, Proxy};
 use crate::mqtt::QoS;
 use crate::time::Duration;
 
@@ -455,6 +455,14 @@ pub struct Upstream {
     pub stuck_timeout: Duration,
     pub reconnect_min: Duration,
     pub reconnect_max: Duration,
+    /// How often the first URL is tried while another is in use. Zero: when the link ends.
+    pub return_interval: Duration,
+    pub proxy: Option<Proxy>,
+    pub proxy_password_file: Option<PathBuf>,
+    /// The network interface that is used, whatever the routes say.
+    pub interface: Option<String>,
+    /// The address that is connected from.
+    pub source_address: Option<IpAddr>,
     pub tls: Option<ClientTls>,
     /// Remote topic of the retained link state, `{gateway}` filled in; empty: none.
     pub status_topic: String,
@@ -466,6 +474,8 @@ pub struct UpstreamUrl {
     pub tls: bool,
     pub host: String,
     pub port: u16,
+    /// The path, where MQTT goes over WebSocket.
+    pub websocket: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -474,7 +484,7 @@ pub enum UpstreamVersion {
     V5,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ClientTls {
     /// Empty: the system's roots.
     pub ca: Option<PathBuf>,
@@ -482,6 +492,10 @@ pub struct ClientTls {
     pub key: Option<PathBuf>,
     /// Name in the certificate when it is not the host of the URL.
     pub server_name: Option<String>,
+    /// Protocols offered, the preferred one first. Empty: none.
+    pub alpn: Vec<String>,
+    /// The certificate must also have one of these keys. Empty: any.
+    pub pin: Vec<Pin>,
 }
 
 /// `[[upstream.rule]]`

@@ -189,6 +189,7 @@ fn upstreams(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
         times(&path, upstream, found);
         upstream_login(&path, upstream, found);
         tls(&path, upstream, found);
+        proxy(&path, upstream, found);
         endpoints(&path, upstream, config, found);
         if upstream.rule.is_empty() {
             let message = format!("upstream `{}` has no rule, so nothing is bridged", upstream.name);
@@ -286,9 +287,26 @@ fn tls(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
         ));
     }
     if !upstream.url.is_empty() && !upstream.url.iter().any(|url| url.tls) {
-        let message = "`tls` has no effect: no URL of this upstream is mqtts://";
+        let message = "`tls` has no effect: no URL of this upstream is mqtts:// or wss://";
         found.push(Finding::warning(format!("{path}.tls"), message, "write mqtts:// in `url`"));
     }
+}
+
+fn proxy(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
+    if upstream.proxy_password_file.is_none() {
+        return;
+    }
+    let (message, help) = match &upstream.proxy {
+        None => ("`proxy_password_file` without `proxy`", "add `proxy`, or take this out"),
+        Some(proxy) if proxy.username.is_none() => {
+            ("the proxy gets a password but no user name", "write the name into `proxy`: \"http://user@host:3128\"")
+        }
+        Some(proxy) if proxy.password.is_some() => {
+            ("there are two passwords for the proxy", "take the one in `proxy` out")
+        }
+        Some(_) => return,
+    };
+    found.push(Finding::error(format!("{path}.proxy_password_file"), message, help));
 }
 
 fn endpoints(path: &str, upstream: &Upstream, config: &Config, found: &mut Vec<Finding>) {

@@ -13,6 +13,7 @@ use crate::config::schema::{
     Gateway, Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos,
     RuleRetain, ServerTls, Sn, SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
+use crate::config::uplink::{alpn, interface, pin, proxy, source_address};
 use crate::config::url::url;
 use crate::config::value::{
     Parsed, Wrong, address, bind, boolean, bytes, choice, duration, integer, name, or_none, path, permissions,
@@ -427,6 +428,11 @@ fn upstream(s: &mut Section<'_>) -> Upstream {
         stuck_timeout: s.get("stuck_timeout", d.stuck_timeout, duration(SECOND..=*TIMEOUT.end())),
         reconnect_min: s.get("reconnect_min", d.reconnect_min, duration(TIMEOUT)),
         reconnect_max: s.get("reconnect_max", d.reconnect_max, duration(TIMEOUT)),
+        return_interval: s.get("return_interval", d.return_interval, duration(Duration::ZERO..=*TIMEOUT.end())),
+        proxy: s.optional("proxy", proxy),
+        proxy_password_file: s.optional("proxy_password_file", path),
+        interface: s.optional("interface", interface),
+        source_address: s.optional("source_address", source_address),
         tls: s.optional_section("tls", client_tls),
         status_topic: s.get("status_topic", d.status_topic, string),
         rule: s.sections("rule", rule).unwrap_or_default(),
@@ -454,6 +460,8 @@ fn client_tls(s: &mut Section<'_>) -> ClientTls {
         cert: s.optional("cert", path),
         key: s.optional("key", path),
         server_name: s.optional("server_name", string),
+        alpn: s.list("alpn", alpn).unwrap_or_default(),
+        pin: s.list("pin", pin).unwrap_or_default(),
     }
 }
 

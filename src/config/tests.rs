@@ -63,6 +63,10 @@ fn shipped_examples_are_good_and_show_the_defaults() {
         url: up.url.clone(),
         username: up.username.clone(),
         password_file: up.password_file.clone(),
+        proxy: up.proxy.clone(),
+        proxy_password_file: up.proxy_password_file.clone(),
+        interface: up.interface.clone(),
+        source_address: up.source_address,
         tls: up.tls.clone(),
         status_topic: up.status_topic.clone(),
         rule: up.rule.clone(),
@@ -101,7 +105,7 @@ fn every_field_of_the_schema_is_explained_in_the_shipped_file() {
     for field in fields.filter(|field| field.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
         let key = match field {
             // Parts of a URL, and the two halves of `limit`.
-            "host" | "port" => continue,
+            "host" | "port" | "websocket" => continue,
             "max_messages" => "limit = { messages",
             "max_bytes" if text.contains("bytes = \"512MiB\" }") => "bytes",
             field => field,
@@ -149,7 +153,7 @@ fn values_arrive() {
     assert_eq!(config.log.level, LogLevel::Debug);
     assert!(!config.listener[0].allow_anonymous, "nobody said that strangers may come in");
     let up = &config.upstream[0];
-    assert_eq!(up.url, [UpstreamUrl { tls: false, host: "::1".to_owned(), port: 77 }]);
+    assert_eq!(up.url, [UpstreamUrl { tls: false, host: "::1".to_owned(), port: 77, websocket: None }]);
     assert_eq!(up.version, UpstreamVersion::V311);
     assert_eq!(up.tls.as_ref().and_then(|tls| tls.ca.clone()), Some("/ca".into()));
     let expected = Rule {
@@ -306,8 +310,15 @@ fn mistakes_of_an_upstream_are_told_too() {
         ("version = \"3.1\"", (4, 11), "\"5\" or \"3.1.1\""),
         ("version = \"3.1.1\"\npassword_file = \"p\"", (5, 17), "add `username`"),
         ("tls = { cert = \"c\" }", (4, 16), "add `key`"),
-        ("tls = { insecure = true }", (4, 9), "keys of `[upstream.tls]`: ca, cert, key, server_name"),
+        ("tls = { insecure = true }", (4, 9), "keys of `[upstream.tls]`: ca, cert, key, server_name, alpn, pin"),
         ("status_topic = \"a/+\"", (4, 16), "without `+`"),
+        ("proxy = \"ftp://p\"", (4, 9), "socks5://user@host:1080"),
+        ("proxy_password_file = \"p\"", (4, 23), "add `proxy`"),
+        ("proxy = \"http://p\"\nproxy_password_file = \"p\"", (5, 23), "http://user@host:3128"),
+        ("proxy = \"http://a:b@p\"\nproxy_password_file = \"p\"", (5, 23), "take the one in `proxy` out"),
+        ("interface = \"a/b\"", (4, 13), "wwan0"),
+        ("source_address = \"eth0\"", (4, 18), "10.0.0.7"),
+        ("tls = { pin = \"abc\" }", (4, 15), "openssl"),
         ("password = \"secret\"", (4, 1), "did you mean `password_file`?"),
     ];
     for (keys, place, remedy) in cases {
@@ -317,9 +328,9 @@ fn mistakes_of_an_upstream_are_told_too() {
     let no_url = "[[upstream]]\nname = \"c\"\n[[upstream.rule]]\nname = \"r\"\nfilter = \"a\"\n";
     assert_eq!(only(no_url).0, 1);
     let bad_scheme =
-        "[[upstream]]\nname=\"c\"\nurl=[\"mqtt://a\", \"wss://b\"]\nrule=[{name=\"r\",filter=\"a\"}]\n";
+        "[[upstream]]\nname=\"c\"\nurl=[\"mqtt://a\", \"http://b\"]\nrule=[{name=\"r\",filter=\"a\"}]\n";
     let (line, column, said) = only(bad_scheme);
-    assert!((line, column) == (3, 18) && said.contains("mqtt:// and mqtts://"), "{line}:{column} {said}");
+    assert!((line, column) == (3, 18) && said.contains("mqtt://, mqtts://"), "{line}:{column} {said}");
 }
 
 #[test]

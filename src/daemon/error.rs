@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::config::Bind;
 use crate::daemon::credentials::CredentialsError;
+use crate::io::SecretError;
 use crate::io::tls::TlsError;
 use crate::store::StoreError;
 
@@ -18,7 +19,7 @@ pub enum DaemonError {
     /// A certificate or key of a listener or upstream is wrong.
     Tls { whose: String, error: TlsError },
     /// An upstream's password cannot be read.
-    Password { path: PathBuf, error: io::Error },
+    Password(SecretError),
     /// The password file or a key of tokens is wrong.
     Credentials(CredentialsError),
     /// A bridge rule cannot work; `check` says where and why.
@@ -60,7 +61,7 @@ impl DaemonError {
     pub fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Identity(_) | Self::Tls { .. } | Self::Password { .. } | Self::Credentials(_) | Self::Rule(_)
+            Self::Identity(_) | Self::Tls { .. } | Self::Password(_) | Self::Credentials(_) | Self::Rule(_)
         )
     }
 }
@@ -70,9 +71,7 @@ impl fmt::Display for DaemonError {
         match self {
             Self::Identity(error) => write!(f, "{error}: set gateway.name"),
             Self::Tls { whose, error } => write!(f, "TLS of {whose:?}: {error}"),
-            Self::Password { path, error } => {
-                write!(f, "the password file {} cannot be read: {error}", path.display())
-            }
+            Self::Password(error) => write!(f, "{error}"),
             Self::Credentials(error) => write!(f, "nobody could log in: {error}"),
             Self::Rule(error) => write!(f, "a rule cannot work: {error}; `moteway check` says which"),
             Self::StateDir { path, error } => {

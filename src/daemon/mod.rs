@@ -19,10 +19,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
+use std::time::UNIX_EPOCH;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::spawn_local;
+use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 
 use crate::admin::Log;
@@ -31,7 +32,8 @@ use crate::daemon::reload::Reloader;
 use crate::daemon::site::{Files, Site};
 use crate::daemon::storage::Storage;
 use crate::engine::{Engine, Input, Start};
-use crate::io::{Driver, serve_replies};
+use crate::io::tls::Validity;
+use crate::io::{Driver, serve_replies, watch_network};
 use crate::sys::{self, Clock, Notifier};
 use crate::time::Duration;
 
@@ -47,6 +49,8 @@ const LOOKUP_LIMIT: Duration = Duration::from_millis(100);
 /// Threads for name lookups live this long after the last one.
 const LOOKUP_THREAD_IDLE: Duration = Duration::from_secs(2);
 const MAX_LOOKUP_THREADS: usize = 8;
+/// How often it is looked whether the time has to be stored.
+const STORE_TIME_EVERY: Duration = Duration::from_secs(3600);
 /// Files that are open beside those of clients, about: store, links, upstreams, the runtime's own.
 const OTHER_FILES: usize = 64;
 
@@ -98,21 +102,23 @@ pub fn run(
     // The command line has put in what the box is called; a caller that has not gives it a name.
     let config = config.resolve("moteway").map_err(|error| DaemonError::Identity(error.to_string()))?;
     let ids = Ids::new(&config);
-    let files = Files::read(&config, &ids)?;
-    let passwords = start::passwords(&config)?;
+    let time = Validity::of(&config.gateway.state_dir);
+    let files = Files::read(&config, &ids, &time)?;
     let credentials = credentials::read(&config.auth).map_err(DaemonError::Credentials)?;
     // The store is the first thread beside this one.
     reserve_files(&config);
     let mut storage = Storage::open(&config)?;
     let runtime = runtime().map_err(DaemonError::Runtime)?;
     let recovered = storage.take_recovered();
-    let begin = Start { config: &config, recovered, seed: sys::random_seed(), passwords };
+    let begin = Start { config: &config, recovered, seed: sys::random_seed() };
     let mut engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
     engine.handle_input(clock.now(), Input::Credentials(credentials));
     let served = runtime.block_on(async {
         let driver = Driver::new(engine, clock, storage.disk());
         spawn_local(serve_replies(Rc::clone(&driver), storage.take_replies()));
-        let (site, mut ready) = Site::open(&driver, config, ids, files)?;
+        spawn_local(watch_network(Rc::clone(&driver)));
+        spawn_local(keep_time(time.clone()));
+        let (site, mut ready) = Site::open(&driver, config, ids, files, time)?;
         // Polled once before anybody is told that it is ready, so that a signal is caught from then on.
         let mut stop = pin!(stop);
         let is_over = poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
@@ -181,6 +187,26 @@ async fn watch(service: &Service) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(limit / 2).await;
         service.notify("WATCHDOG=1");
+    }
+}
+
+/// Stores the time now and then, once it was confirmed: a link may last longer than a certificate.
+#[expect(clippy::disallowed_methods, reason = "a shell waits")]
+async fn keep_time(time: Validity) {
+    let time = time.time();
+    if time.clock_is_behind() {
+        let best = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time.now()));
+        tracing::warn!("the clock is not set: certificates are judged by {best}, the last time known");
+    }
+    loop {
+        tokio::time::sleep(STORE_TIME_EVERY).await;
+        if time.is_due() {
+            let time = Arc::clone(time);
+            let stored = spawn_blocking(move || time.store()).await;
+            if let Ok(Err(error)) = stored {
+                tracing::warn!(%error, "the time cannot be stored");
+            }
+        }
     }
 }
 

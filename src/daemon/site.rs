@@ -11,10 +11,10 @@ use tokio::task::{AbortHandle, spawn_local};
 use crate::config::{Bind, Config, Ids, LinkId, LinkKind, Listener, ListenerId, Protocol, UpstreamId};
 use crate::daemon::credentials::{self, LoginFiles};
 use crate::daemon::reload::Watched;
-use crate::daemon::start::{self, dual_stack};
+use crate::daemon::start::dual_stack;
 use crate::daemon::{DaemonError, Ready};
-use crate::engine::{Credentials, Input, Passwords, Plan};
-use crate::io::tls::{Reload, ServerIdentity};
+use crate::engine::{Credentials, Input, Plan};
+use crate::io::tls::{Reload, ServerIdentity, Validity};
 use crate::io::{
     Driver, ListenerOptions, Listening, SerialOptions, Target, UdpPort, Verifier, bind_listener, bind_udp,
     bind_unix_listener, let_share_port, serve_serial, serve_udp, serve_verdicts, set_socket_mode,
@@ -25,6 +25,7 @@ pub(super) struct Site {
     driver: Rc<Driver>,
     pub(super) config: Config,
     ids: Ids,
+    time: Validity,
     files: Files,
     listeners: BTreeMap<ListenerId, OpenListener>,
     links: BTreeMap<LinkId, OpenLink>,
@@ -49,16 +50,18 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Reads and checks certificates and keys.
-    pub(super) fn read(config: &Config, ids: &Ids) -> Result<Self, DaemonError> {
+    /// Reads and checks certificates, which are judged by `time`, keys and passwords.
+    pub(super) fn read(config: &Config, ids: &Ids, time: &Validity) -> Result<Self, DaemonError> {
         let mut files = Self { targets: BTreeMap::new(), identities: BTreeMap::new() };
         for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {
-            let target = Target::new(upstream).map_err(|error| DaemonError::tls(&upstream.name, error))?;
+            let target = Target::new(upstream, time).map_err(|error| DaemonError::tls(&upstream.name, error))?;
+            target.check_secrets().map_err(DaemonError::Password)?;
             files.targets.insert(*id, Rc::new(target));
         }
         for (id, listener) in ids.listener.iter().zip(&config.listener) {
             let Some(tls) = &listener.tls else { continue };
-            let identity = ServerIdentity::load(tls).map_err(|error| DaemonError::tls(&listener.name, error))?;
+            let identity =
+                ServerIdentity::load(tls, time).map_err(|error| DaemonError::tls(&listener.name, error))?;
             files.identities.insert(*id, identity);
         }
         Ok(files)
@@ -79,12 +82,14 @@ impl Site {
         config: Config,
         ids: Ids,
         files: Files,
+        time: Validity,
     ) -> Result<(Self, Ready), DaemonError> {
         let empty = Files { targets: BTreeMap::new(), identities: BTreeMap::new() };
         let mut site = Self {
             driver: Rc::clone(driver),
             config: Config { listener: Vec::new(), ..Config::default() },
             ids: Ids::default(),
+            time,
             files: empty,
             listeners: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -133,10 +138,9 @@ impl Site {
     pub(super) fn change(&mut self, config: Config) -> Result<(), DaemonError> {
         let too_often = "the configuration was changed some ten thousand times: restart the gateway";
         let ids = self.ids.after(&self.config, &config).ok_or_else(|| DaemonError::Rule(too_often.to_owned()))?;
-        let files = Files::read(&config, &ids)?;
-        let passwords: Passwords = start::passwords(&config)?;
+        let files = Files::read(&config, &ids, &self.time)?;
         let credentials: Credentials = credentials::read(&config.auth).map_err(DaemonError::Credentials)?;
-        let plan = Plan::new(config.clone(), ids.clone(), passwords, credentials)
+        let plan = Plan::new(config.clone(), ids.clone(), credentials)
             .map_err(|error| DaemonError::Rule(error.to_string()))?;
         let sockets = self.bind(&config, &ids, &files)?;
         self.prepare(&config, &ids, &files)?;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::bridge::Login;
 use crate::broker::login::{Credentials, Proof};
 use crate::config::{LinkId, ListenerId, UpstreamId};
 use crate::engine::Plan;
@@ -35,10 +36,14 @@ pub enum Input<'a> {
     SerialBytes { link: LinkId, bytes: &'a [u8] },
     /// A serial port vanished or could not be opened; the shell keeps trying.
     SerialClosed { link: LinkId, error: String },
-    /// `Output::Dial` succeeded, TLS included: the upstream may talk over `conn`.
-    Dialed { upstream: UpstreamId, conn: ConnId },
+    /// `Output::Dial` succeeded, TLS included: the upstream may talk over `conn`, where `login` proves who we are.
+    Dialed { upstream: UpstreamId, conn: ConnId, login: Login },
     /// `Output::Dial` failed.
     DialFailed { upstream: UpstreamId, error: String },
+    /// What came of `Output::Probe`.
+    Probed { upstream: UpstreamId, answers: bool },
+    /// This box got an address or a route.
+    NetworkChanged,
     /// The operator wants another configuration. It is in force when this was handled.
     Reconfigure(Box<Plan>),
     /// What log-ins are checked against, at start and whenever it changes. Until it comes there is nothing.
@@ -72,6 +77,8 @@ pub enum Output {
     SerialWrite { link: LinkId, bytes: Vec<u8> },
     /// Connect to the upstream's endpoint at this position of its `url` list, resolving its name afresh.
     Dial { upstream: UpstreamId, endpoint: usize },
+    /// Connect likewise, and close again: does it answer?
+    Probe { upstream: UpstreamId, endpoint: usize },
     /// Call [`Proof::verify`] where nobody waits for it, and say what it said in `Input::Verified`. The engine asks
     /// for no second check before that. Ask [`Engine::intake`](crate::engine::Engine::intake) before reading from a
     /// connection: that of the client is not read meanwhile.

@@ -11,10 +11,11 @@ mod shutdown;
 mod sn_topics;
 mod status;
 
+pub use crate::bridge::Login;
 pub use crate::broker::login::{Credentials, Intake, Proof};
 pub use contract::{Input, Output};
 pub use reconfigure::Plan;
-pub use setup::{Passwords, Start};
+pub use setup::Start;
 pub use status::{LineStatus, LinkStatus, SnClientStatus, Status, UpstreamStatus};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -104,10 +105,14 @@ impl Engine {
                 let notice = Notice::new(Level::Warn, "serial port lost", who, error);
                 self.outputs.push_back(Output::Notice(notice));
             }
-            Input::Dialed { upstream, conn } => {
+            Input::Dialed { upstream, conn, login } => {
                 self.set_conn(conn, Conn::Upstream(upstream));
-                self.tell_bridge(now, bridge::Input::Dialed { upstream, conn });
+                self.tell_bridge(now, bridge::Input::Dialed { upstream, conn, login });
             }
+            Input::Probed { upstream, answers } => {
+                self.tell_bridge(now, bridge::Input::Probed { upstream, answers });
+            }
+            Input::NetworkChanged => self.tell_bridge(now, bridge::Input::NetworkChanged),
             Input::DialFailed { upstream, error } => {
                 self.tell_bridge(now, bridge::Input::DialFailed { upstream, error });
             }
@@ -313,6 +318,7 @@ impl Engine {
             }
             self.outputs.push_back(match output {
                 bridge::Output::Dial { upstream, endpoint } => Output::Dial { upstream, endpoint },
+                bridge::Output::Probe { upstream, endpoint } => Output::Probe { upstream, endpoint },
                 bridge::Output::Flush { conn, .. } => Output::Flush { conn },
                 bridge::Output::Close { conn, .. } => Output::Close { conn },
                 bridge::Output::Notice(notice) => Output::Notice(notice),

@@ -5,7 +5,7 @@ use crate::bridge::{Common, Intake};
 use crate::broker::login::Credentials;
 use crate::config::{Config, Ids};
 use crate::engine::Engine;
-use crate::engine::setup::{Passwords, all, link_names};
+use crate::engine::setup::link_names;
 use crate::engine::shutdown::Stop;
 use crate::metrics::{Level, Notice};
 use crate::queue::Owner;
@@ -16,7 +16,6 @@ use crate::time::Now;
 pub struct Plan {
     config: Config,
     ids: Ids,
-    passwords: Passwords,
     credentials: Credentials,
 }
 
@@ -25,16 +24,11 @@ impl Plan {
     ///
     /// # Errors
     /// If a rule cannot work.
-    pub fn new(
-        config: Config,
-        ids: Ids,
-        passwords: Passwords,
-        credentials: Credentials,
-    ) -> Result<Self, RuleError> {
+    pub fn new(config: Config, ids: Ids, credentials: Credentials) -> Result<Self, RuleError> {
         for rule in config.upstream.iter().flat_map(|upstream| &upstream.rule) {
             CompiledRule::new(rule)?;
         }
-        Ok(Self { config, ids, passwords, credentials })
+        Ok(Self { config, ids, credentials })
     }
 }
 
@@ -44,7 +38,7 @@ impl Engine {
         if self.stop != Stop::No {
             return;
         }
-        let Plan { config, ids, passwords, credentials } = plan;
+        let Plan { config, ids, credentials } = plan;
         self.queues.configure(&config.store);
         self.broker.reconfigure(now, &mut self.queues, &config, &ids.listener);
         self.broker.handle_credentials(credentials);
@@ -61,9 +55,9 @@ impl Engine {
         self.broker.clear_rules();
         let intake = Intake::new(&config.broker);
         let common = Common { intake, recovered: self.queues.last_seq() };
-        for ((id, upstream), password) in ids.upstream.iter().zip(&config.upstream).zip(all(passwords)) {
+        for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {
             // All rules were proved.
-            let Ok(setup) = self.open_upstream(now, *id, upstream, password) else { continue };
+            let Ok(setup) = self.open_upstream(now, *id, upstream) else { continue };
             let is_new = !self.bridge.knows(*id);
             let (bridge, mut ports) = self.bridge_and_ports();
             let taken = if is_new {

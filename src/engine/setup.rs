@@ -14,9 +14,6 @@ use crate::metrics::{Level, Notice};
 use crate::queue::{DestId, Limits, Owner, Queues, RecordKind, Recovered};
 use crate::time::Now;
 
-/// What each upstream's `password_file` holds, by position.
-pub type Passwords = Vec<Option<Vec<u8>>>;
-
 /// What the engine is made of.
 #[derive(Debug)]
 pub struct Start<'a> {
@@ -26,8 +23,6 @@ pub struct Start<'a> {
     pub recovered: Recovered,
     /// Seeds everything that is random: jitter, assigned client ids, hash tables.
     pub seed: u64,
-    /// What the files of upstreams hold.
-    pub passwords: Passwords,
 }
 
 impl Engine {
@@ -36,7 +31,7 @@ impl Engine {
     /// # Errors
     /// If a rule cannot work; a checked configuration has none.
     pub fn new(now: Now, start: Start<'_>) -> Result<Self, RuleError> {
-        let Start { config, recovered, seed, passwords } = start;
+        let Start { config, recovered, seed } = start;
         let mut queues = Queues::new(&config.store, &recovered);
         let mut broker = Broker::new(now, config, seed);
         let newest = recovered.last_seq;
@@ -64,8 +59,8 @@ impl Engine {
             stop: Stop::No,
         };
         let common = Common { intake: Intake::new(&config.broker), recovered: newest };
-        for ((id, upstream), password) in ids.upstream.iter().zip(&config.upstream).zip(all(passwords)) {
-            let setup = engine.open_upstream(now, *id, upstream, password)?;
+        for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {
+            let setup = engine.open_upstream(now, *id, upstream)?;
             engine.bridge.add(*id, setup, common)?;
         }
         if let Some(damage) = damage {
@@ -87,13 +82,12 @@ impl Engine {
         now: Now,
         id: UpstreamId,
         upstream: &Upstream,
-        password: Option<Vec<u8>>,
     ) -> Result<Setup, RuleError> {
         let resumes = has_lines(&self.queues, upstream);
         let dests = open_rules(now, &mut self.queues, &mut self.broker, id, upstream)?;
         let receipts = open_receipts(now, &mut self.queues, id, upstream)?;
         self.upstreams.insert(id, UpstreamSetup { name: upstream.name.clone(), receipts });
-        Ok(Setup { config: upstream.clone(), password, dests, resumes })
+        Ok(Setup { config: upstream.clone(), dests, resumes })
     }
 
     /// Queues of rules that are no longer configured keep what they hold, and say so.
@@ -118,11 +112,6 @@ fn gateway_records(recovered: &Recovered) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let records = recovered.records.iter().filter(|(kind, ..)| *kind == RecordKind::SnClient);
     records.map(|(_, key, value)| (text(key), text(value))).collect()
-}
-
-/// One for each upstream; none where nothing was read.
-pub(super) fn all(passwords: Passwords) -> impl Iterator<Item = Option<Vec<u8>>> {
-    passwords.into_iter().chain(std::iter::repeat(None))
 }
 
 /// The names of radio links by number.

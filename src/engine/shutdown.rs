@@ -76,7 +76,7 @@ mod tests {
 
     fn engine() -> Engine {
         let config = Config::default();
-        let start = Start { config: &config, recovered: Recovered::default(), seed: 1, passwords: Vec::new() };
+        let start = Start { config: &config, recovered: Recovered::default(), seed: 1 };
         Engine::new(at(0), start).unwrap()
     }
 

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn clients_and_links_are_told_to_who_asks_and_what_changed_later() {
         let config = Config::parse(CONFIG).unwrap().resolve("box").unwrap();
-        let start = Start { config: &config, recovered: Recovered::default(), seed: 1, passwords: Vec::new() };
+        let start = Start { config: &config, recovered: Recovered::default(), seed: 1 };
         let mut engine = Engine::new(at(0), start).unwrap();
         let node = |engine: &mut Engine, now, bytes: &[u8]| {
             let from = ([10, 0, 0, 1], 5).into();

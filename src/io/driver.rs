@@ -9,7 +9,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::config::{LinkId, ListenerId, UpstreamId};
-use crate::engine::{Engine, Input, Output};
+use crate::engine::{Engine, Input, Login, Output};
 use crate::io::deadline::{self, Alarm};
 use crate::io::disk::Disk;
 use crate::io::notices::Notices;
@@ -67,8 +67,8 @@ pub(super) struct Core {
     /// The connection whose task is being polled. It looks at its slot itself, so it needs no wake.
     running: Option<ConnId>,
     links: Vec<LinkPort>,
-    /// Dials asked for in this turn; started when the turn ends.
-    dials: Vec<(UpstreamId, usize)>,
+    /// Dials and probes asked for in this turn; started when the turn ends.
+    dials: Vec<(UpstreamId, usize, Errand)>,
     pub(super) disk: Box<dyn Disk>,
     /// None: nobody can log in with a password or a token.
     verifier: Option<Verifier>,
@@ -83,6 +83,13 @@ struct Slot {
     dirty: bool,
     /// Set when the engine is done with the connection: what is still to be written.
     closing: Option<Box<Outbox>>,
+}
+
+/// What an endpoint is connected to for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    Dial,
+    Probe,
 }
 
 enum LinkPort {
@@ -233,8 +240,11 @@ impl Driver {
         }
         let dials = std::mem::take(&mut core.dials);
         drop(core);
-        for (upstream, endpoint) in dials {
-            self.dialer.dial(self, upstream, endpoint);
+        for (upstream, endpoint, errand) in dials {
+            match errand {
+                Errand::Dial => self.dialer.dial(self, upstream, endpoint),
+                Errand::Probe => self.dialer.probe(self, upstream, endpoint),
+            }
         }
     }
 
@@ -253,10 +263,10 @@ impl Driver {
     }
 
     /// Gives a dialled connection its number and tells the engine.
-    pub(super) fn on_dialed(self: &Rc<Self>, upstream: UpstreamId) -> ConnId {
+    pub(super) fn on_dialed(self: &Rc<Self>, upstream: UpstreamId, login: Login) -> ConnId {
         let mut core = self.core();
         let conn = core.open();
-        core.input(self.clock.now(), Input::Dialed { upstream, conn });
+        core.input(self.clock.now(), Input::Dialed { upstream, conn, login });
         self.end_turn(core);
         conn
     }
@@ -313,7 +323,8 @@ impl Core {
                     Some(LinkPort::Serial(port)) => port.write(bytes, &mut self.stats),
                     _ => self.stats.serial_dropped += 1,
                 },
-                Output::Dial { upstream, endpoint } => self.dials.push((upstream, endpoint)),
+                Output::Dial { upstream, endpoint } => self.dials.push((upstream, endpoint, Errand::Dial)),
+                Output::Probe { upstream, endpoint } => self.dials.push((upstream, endpoint, Errand::Probe)),
                 Output::Verify { check, proof } => {
                     let taken = self.verifier.as_ref().is_some_and(|verifier| verifier.check(check, proof));
                     if !taken {

@@ -10,7 +10,9 @@ mod connection;
 mod deadline;
 mod disk;
 mod driver;
+mod http;
 mod listener;
+mod network;
 mod notices;
 mod serial;
 pub mod tls;
@@ -26,7 +28,8 @@ pub use listener::{
     Listener, ListenerOptions, Listening, SocketFile, bind_listener, bind_unix, bind_unix_listener, let_share_port,
     set_socket_mode,
 };
+pub use network::watch_network;
 pub use serial::{SerialOptions, serve_serial};
 pub use udp::{UdpPort, bind_udp, serve_udp};
-pub use upstream::Target;
+pub use upstream::{SecretError, Target};
 pub use verifier::{Verdicts, Verifier, serve_verdicts};

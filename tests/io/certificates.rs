@@ -98,7 +98,7 @@ impl Certificates {
 
     /// For an upstream that has a certificate of this CA.
     pub fn trusting(&self) -> config::ClientTls {
-        config::ClientTls { ca: Some(self.ca.clone()), cert: None, key: None, server_name: None }
+        config::ClientTls { ca: Some(self.ca.clone()), ..config::ClientTls::default() }
     }
 
     /// For an upstream that has a certificate of this CA and asks us for one.

@@ -9,6 +9,7 @@ mod client;
 mod limits;
 mod listeners;
 mod log;
+mod path;
 mod radio;
 mod sensor;
 mod setup;

@@ -73,7 +73,7 @@ impl Setup {
     pub fn with_upstream(mut self, name: &str, host: &str, port: u16, tls: Option<config::ClientTls>) -> Self {
         self.config.upstream.push(config::Upstream {
             name: name.to_owned(),
-            url: vec![UpstreamUrl { tls: tls.is_some(), host: host.to_owned(), port }],
+            url: vec![UpstreamUrl { tls: tls.is_some(), host: host.to_owned(), port, websocket: None }],
             tls,
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_millis(200),

@@ -353,7 +353,7 @@ fn secs(duration: Duration) -> u32 {
 }
 
 fn start(config: &Config, now: Instant, recovered: Recovered, seed: u64) -> Engine {
-    let start = Start { config, recovered, seed, passwords: Vec::new() };
+    let start = Start { config, recovered, seed };
     Engine::new(at(now), start).expect("the configuration is good")
 }
 

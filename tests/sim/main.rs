@@ -38,7 +38,8 @@ bind = "127.0.0.1:1883"
 
 [[upstream]]
 name = "cloud"
-url = ["mqtt://cloud.example.com"]
+url = ["mqtt://cloud.example.com", "mqtt://cloud-2.example.com"]
+return_interval = "300ms"
 status_topic = "status/{gateway}"
 reconnect_min = "200ms"
 reconnect_max = "2s"

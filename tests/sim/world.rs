@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 
 use moteway::config::{Bind, Config, Ids, LinkId, Rule, UpstreamId};
-use moteway::engine::{Credentials, Engine, Input, Output, Plan, Start, Status};
+use moteway::engine::{Credentials, Engine, Input, Login, Output, Plan, Start, Status};
 use moteway::mqtt::ConnId;
 use moteway::time::{Duration, Instant, Now, Wall};
 
@@ -24,6 +24,7 @@ enum Event {
     PeerClosed(u32),
     Store,
     Dial(UpstreamId),
+    Probe(UpstreamId),
     Client(usize),
     Node(usize),
     ToGateway(usize, Vec<u8>),
@@ -245,6 +246,10 @@ impl World {
                     let after = self.latency();
                     self.plan(after, Event::Dial(upstream));
                 }
+                Output::Probe { upstream, .. } => {
+                    let after = self.latency();
+                    self.plan(after, Event::Probe(upstream));
+                }
                 // Nobody logs in here.
                 Output::Verify { .. } => unreachable!("there are no passwords"),
                 Output::Notice(_) | Output::ShutdownDone => {}
@@ -380,6 +385,7 @@ impl World {
                 self.wake_store();
             }
             Event::Dial(upstream) => self.dial(upstream),
+            Event::Probe(upstream) => self.input(Input::Probed { upstream, answers: self.cloud_up }),
             Event::Client(client) => self.client(client),
             Event::Node(node) => self.node(node),
             Event::ToGateway(node, bytes) => {
@@ -404,6 +410,9 @@ impl World {
                 let victims: Vec<u32> = self.pipes.keys().copied().collect();
                 if let Some(victim) = self.rng.choice(victims) {
                     self.cut(victim);
+                }
+                if self.rng.bool() {
+                    self.input(Input::NetworkChanged);
                 }
                 self.plan_weather(Event::Cut);
             }
@@ -437,7 +446,10 @@ impl World {
             self.cut(old);
         }
         let (_, conn) = self.open(Peer::Cloud);
-        self.input(Input::Dialed { upstream, conn });
+        // While the weather is rough, passwords are good for a short while: the link is left to renew them.
+        let short = self.publishing && self.rng.bool();
+        let valid_for = short.then(|| Duration::from_millis(self.rng.u64(200..3000)));
+        self.input(Input::Dialed { upstream, conn, login: Login { password: None, valid_for } });
     }
 
     fn client(&mut self, index: usize) {
@@ -521,7 +533,7 @@ impl World {
             // As the shell does: attempts to reach the place of before are given up.
             self.keep_events(|event| !matches!(event, Event::Dial(_)));
         }
-        let plan = Plan::new(config.clone(), ids.clone(), Vec::new(), Credentials::default());
+        let plan = Plan::new(config.clone(), ids.clone(), Credentials::default());
         (self.config, self.ids) = (config, ids);
         self.input(Input::Reconfigure(Box::new(plan.expect("the rules are sound"))));
         self.plan_weather(Event::Reload);
@@ -550,7 +562,7 @@ impl World {
 }
 
 fn start(now: Instant, config: &Config, store: &SimStore, seed: u64) -> Engine {
-    let start = Start { config, recovered: store.disk.recover(), seed, passwords: Vec::new() };
+    let start = Start { config, recovered: store.disk.recover(), seed };
     Engine::new(at(now), start).expect("the configuration is good")
 }
 

@@ -57,7 +57,7 @@ fn now(at: Instant) -> Now {
 }
 
 fn start(config: &Config, at: Instant, recovered: Recovered, seed: u64) -> Engine {
-    let start = Start { config, recovered, seed, passwords: Vec::new() };
+    let start = Start { config, recovered, seed };
     Engine::new(now(at), start).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -1,7 +1,7 @@
 //! The life of the link: dial, hello, keep, lose, try again.
 
 use crate::bridge::tests::world::{Seen, UP, World, config, rule, secs};
-use crate::bridge::{Input, LinkState};
+use crate::bridge::{Input, LinkState, Login};
 use crate::config::{Direction, UpstreamVersion};
 use crate::metrics::Level;
 use crate::mqtt::{ConnAck, ConnAckProperties, ConnId, Connect, Disconnect, Packet, QoS, ReasonCode, frame};
@@ -100,7 +100,7 @@ fn a_dial_that_succeeds_after_shutdown_is_closed() {
     let mut world = v5();
     world.pass(Duration::ZERO);
     world.input(Input::Shutdown);
-    world.input(Input::Dialed { upstream: UP, conn: ConnId(9) });
+    world.input(Input::Dialed { upstream: UP, conn: ConnId(9), login: Login::default() });
     assert_eq!(world.closes, [ConnId(9)]);
 }
 
@@ -189,7 +189,7 @@ fn a_server_that_says_nothing_is_given_up() {
 fn a_session_that_the_store_knows_nothing_of_is_discarded() {
     for (version, clean) in [(UpstreamVersion::V5, true), (UpstreamVersion::V311, false)] {
         let config = config(version, vec![]);
-        let setup = crate::bridge::Setup { dests: vec![], config, password: None, resumes: false };
+        let setup = crate::bridge::Setup { dests: vec![], config, resumes: false };
         let mut world = World::with(setup, 0);
         hello(&mut world, |connect| assert_eq!(connect.clean_start, clean));
         world.send(&Packet::ConnAck(ConnAck::default()));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::bridge::tests::world::{Seen, UP, World, config, rule, secs};
-use crate::bridge::{Input, Setup};
+use crate::bridge::{Input, Login, Setup};
 use crate::config::{Direction, UpstreamVersion};
 use crate::mqtt::{
     ConnAck, ConnAckProperties, ConnId, Disconnect, Packet, PubAck, PubComp, PubRec, PubRel, QoS, ReasonCode,
@@ -21,7 +21,7 @@ fn setup(version: UpstreamVersion) -> Setup {
         vec![rule(Direction::Out, "site/#", ""), rule(Direction::Out, "+/#", ""), rule(Direction::In, "cmd/#", "")];
     rules[1].priority = 7;
     let config = config(version, rules);
-    Setup { dests: World::dests(&config), config, password: None, resumes: true }
+    Setup { dests: World::dests(&config), config, resumes: true }
 }
 
 /// One step of a history.
@@ -206,7 +206,7 @@ proptest! {
                 Act::HangUp => world.hang_up(),
                 Act::Stray => {
                     world.input(Input::DialFailed { upstream: UP, error: "stray".to_owned() });
-                    world.input(Input::Dialed { upstream: crate::config::UpstreamId(9), conn: ConnId(7) });
+                    world.input(Input::Dialed { upstream: crate::config::UpstreamId(9), conn: ConnId(7), login: Login::default() });
                     world.input(Input::Timeout);
                 }
                 Act::Pass(time) => world.pass(secs(time)),

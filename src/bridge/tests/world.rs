@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use crate::bridge::{Bridge, Common, Input, Intake, LinkState, Local, Outbound, Output, Setup};
+use crate::bridge::{Bridge, Common, Input, Intake, LinkState, Local, Login, Outbound, Output, Setup};
 use crate::config::{
     Direction, Rule, RuleQos, RuleRetain, Upstream, UpstreamId, UpstreamUrl, UpstreamVersion, WhenFull,
 };
@@ -41,7 +41,7 @@ pub(super) fn rule(direction: Direction, filter: &str, remap: &str) -> Rule {
 }
 
 pub(super) fn config(version: UpstreamVersion, rules: Vec<Rule>) -> Upstream {
-    let url = |host: &str| UpstreamUrl { tls: true, host: host.to_owned(), port: 8883 };
+    let url = |host: &str| UpstreamUrl { tls: true, host: host.to_owned(), port: 8883, websocket: None };
     Upstream {
         name: "cloud".to_owned(),
         url: vec![url("a.example.com"), url("b.example.com")],
@@ -56,9 +56,8 @@ pub(super) fn config(version: UpstreamVersion, rules: Vec<Rule>) -> Upstream {
         stuck_timeout: secs(90),
         reconnect_min: secs(1),
         reconnect_max: secs(120),
-        tls: None,
-        status_topic: String::new(),
         rule: rules,
+        ..Upstream::default()
     }
 }
 
@@ -342,15 +341,16 @@ pub(super) struct World {
     pub(super) notices: Vec<Notice>,
     /// The transport takes nothing.
     pub(super) stalled: bool,
+    /// How long the password that the shell has is good.
+    pub(super) valid_for: Option<Duration>,
+    /// Looks at another endpoint than the one in use.
+    pub(super) probes: Vec<usize>,
 }
 
 impl World {
     /// A world for `config`; its rules that send have the destinations 1, 2, 3 in their order.
     pub(super) fn new(config: Upstream) -> Self {
-        Self::with(
-            Setup { dests: Self::dests(&config), config, password: Some(b"secret".to_vec()), resumes: true },
-            0,
-        )
+        Self::with(Setup { dests: Self::dests(&config), config, resumes: true }, 0)
     }
 
     pub(super) fn dests(config: &Upstream) -> Vec<(usize, DestId)> {
@@ -381,6 +381,8 @@ impl World {
             closes: Vec::new(),
             notices: Vec::new(),
             stalled: false,
+            valid_for: None,
+            probes: Vec::new(),
         };
         world.queues.next = recovered;
         world
@@ -392,6 +394,7 @@ impl World {
         while let Some(output) = self.bridge.poll_output() {
             match output {
                 Output::Dial { endpoint, .. } => self.dials.push(endpoint),
+                Output::Probe { endpoint, .. } => self.probes.push(endpoint),
                 Output::Flush { conn, .. } => {
                     assert!(!std::mem::replace(&mut flushed, true), "one flush for an input");
                     assert_eq!(Some(conn), self.conn, "only the connection in use is flushed");
@@ -454,7 +457,8 @@ impl World {
         let conn = ConnId(self.next_conn);
         self.conn = Some(conn);
         self.unread.clear();
-        self.input(Input::Dialed { upstream: UP, conn });
+        let login = Login { password: Some(b"secret".to_vec()), valid_for: self.valid_for };
+        self.input(Input::Dialed { upstream: UP, conn, login });
         conn
     }
 

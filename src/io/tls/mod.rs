@@ -1,18 +1,21 @@
 //! TLS from files: rustls with *ring*, TLS 1.2 and 1.3. Errors name the file and what is wrong with it.
 
+mod client;
 mod server;
 mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::ring;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::time_provider::TimeProvider;
 
-use crate::config;
+use crate::sys::best_time::BestTime;
+use crate::time::Duration;
 
+pub use client::client_config;
 pub use server::ServerIdentity;
 pub(super) use words::{explain, explain_client};
 
@@ -54,47 +57,28 @@ pub trait Reload {
     fn reload(&self) -> Result<(), Box<dyn std::error::Error>>;
 }
 
-/// The client side of an upstream. Without settings the system's roots are trusted and no certificate is shown.
-///
-/// # Errors
-/// If a file cannot be read, holds no usable certificate or key, or certificate and key do not belong together; also if the system has no root certificates.
-pub fn client_config(tls: Option<&config::ClientTls>) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = match tls.and_then(|tls| tls.ca.as_deref()) {
-        Some(ca) => roots(ca)?,
-        None => native_roots()?,
-    };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError { file: None, problem: error.to_string() })?
-        .with_root_certificates(roots);
-    let identity = tls.map(|tls| (tls.cert.as_deref(), tls.key.as_deref()));
-    let config = match identity {
-        None | Some((None, None)) => builder.with_no_client_auth(),
-        Some((Some(cert), Some(key))) => builder
-            .with_client_auth_cert(certificates(cert)?, private_key(key)?)
-            .map_err(|error| pair_error(cert, key, &error))?,
-        Some((Some(cert), None)) => {
-            return Err(TlsError::in_file(cert, "this certificate has no key: set tls.key too"));
-        }
-        Some((None, Some(key))) => {
-            return Err(TlsError::in_file(key, "this key has no certificate: set tls.cert too"));
-        }
-    };
-    Ok(Arc::new(config))
+/// What time it is, as far as certificates are concerned.
+#[derive(Debug, Clone)]
+pub struct Validity(Arc<BestTime>);
+
+impl Validity {
+    /// By the best time that is known with this state directory.
+    #[must_use]
+    pub fn of(state_dir: &Path) -> Self {
+        Self(Arc::new(BestTime::open(state_dir)))
+    }
+
+    /// Where the time comes from.
+    #[must_use]
+    pub fn time(&self) -> &Arc<BestTime> {
+        &self.0
+    }
 }
 
-fn native_roots() -> Result<RootCertStore, TlsError> {
-    let mut store = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    store.add_parsable_certificates(found.certs);
-    if store.is_empty() {
-        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        let problem = format!(
-            "this system has no trusted root certificates{why}: install the package ca-certificates or set tls.ca"
-        );
-        return Err(TlsError { file: None, problem });
+impl TimeProvider for Validity {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.now())))
     }
-    Ok(store)
 }
 
 fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
@@ -183,19 +167,5 @@ mod tests {
             missing: dir.path().join("missing.pem"),
             _dir: dir,
         }
-    }
-
-    #[test]
-    fn a_client_certificate_needs_its_key() {
-        let files = files();
-        let tls = config::ClientTls {
-            ca: Some(files.cert.clone()),
-            cert: Some(files.cert.clone()),
-            key: None,
-            server_name: None,
-        };
-        let error = client_config(Some(&tls)).unwrap_err().to_string();
-        assert!(error.contains("has no key"), "{error}");
-        assert!(client_config(Some(&config::ClientTls { key: Some(files.key), ..tls })).is_ok());
     }
 }

@@ -13,7 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::config::{self, ClientCert, TlsVersion};
-use crate::io::tls::{Reload, TlsError, certificates, pair_error, private_key, read, roots};
+use crate::io::tls::{Reload, TlsError, Validity, certificates, pair_error, private_key, read, roots};
 
 /// Sessions that clients may resume by number (TLS 1.2 without tickets).
 const MAX_CACHED_SESSIONS: usize = 256;
@@ -21,18 +21,19 @@ const MAX_CACHED_SESSIONS: usize = 256;
 /// What a listener shows its clients and asks of them. It can be read again from its files while connections go on.
 pub struct ServerIdentity {
     tls: config::ServerTls,
+    time: Validity,
     current: RefCell<Arc<ServerConfig>>,
 }
 
 impl ServerIdentity {
-    /// Reads the files.
+    /// Reads the files. Certificates of clients are judged by `time`.
     ///
     /// # Errors
     /// If a file cannot be read, holds no usable certificate, key or CRL, or certificate and key do not belong
     /// together.
-    pub fn load(tls: &config::ServerTls) -> Result<Rc<Self>, TlsError> {
-        let current = RefCell::new(server_config(tls)?);
-        Ok(Rc::new(Self { tls: tls.clone(), current }))
+    pub fn load(tls: &config::ServerTls, time: &Validity) -> Result<Rc<Self>, TlsError> {
+        let current = RefCell::new(server_config(tls, time)?);
+        Ok(Rc::new(Self { tls: tls.clone(), time: time.clone(), current }))
     }
 
     /// For the next handshake.
@@ -49,12 +50,12 @@ impl Reload for ServerIdentity {
     }
 
     fn reload(&self) -> Result<(), Box<dyn std::error::Error>> {
-        self.current.replace(server_config(&self.tls)?);
+        self.current.replace(server_config(&self.tls, &self.time)?);
         Ok(())
     }
 }
 
-fn server_config(tls: &config::ServerTls) -> Result<Arc<ServerConfig>, TlsError> {
+fn server_config(tls: &config::ServerTls, time: &Validity) -> Result<Arc<ServerConfig>, TlsError> {
     const SINCE_1_2: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
     let versions = match tls.min_version {
         TlsVersion::V12 => SINCE_1_2,
@@ -62,7 +63,7 @@ fn server_config(tls: &config::ServerTls) -> Result<Arc<ServerConfig>, TlsError>
     };
     let chain = certificates(&tls.cert)?;
     let key = private_key(&tls.key)?;
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ServerConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(time.clone()))
         .with_protocol_versions(versions)
         .map_err(|error| TlsError { file: None, problem: error.to_string() })?;
     let builder = match &tls.client_ca {
@@ -128,7 +129,7 @@ mod tests {
             crl: crl.to_vec(),
             ..config::ServerTls::default()
         };
-        ServerIdentity::load(&tls).map(|_| ()).unwrap_err().to_string()
+        ServerIdentity::load(&tls, &Validity::of(cert)).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn explain_fault(fault: &CertificateError) -> Option<&'static str> {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: is our clock right?"
         }
+        CertificateError::ApplicationVerificationFailure => "its public key is none of those in tls.pin",
         _ => return None,
     })
 }

@@ -1,21 +1,25 @@
-//! Dialling upstreams: name, address, TCP, TLS. What comes of it is a connection like any other.
+//! Dialling upstreams: name, address, proxy, TCP, TLS, WebSocket. What comes of it is a connection like any other.
 
 mod connect;
+mod proxy;
 mod resolve;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{ClientTls, Upstream, UpstreamId, UpstreamUrl};
-use crate::engine::Input;
-use crate::io::tls::{self, Reload, TlsError};
-use crate::io::upstream::connect::Link;
+use crate::config::{ClientTls, Proxy, Upstream, UpstreamId, UpstreamUrl};
+use crate::engine::{Input, Login};
+use crate::io::tls::{self, Reload, TlsError, Validity};
 use crate::io::upstream::resolve::Resolver;
 use crate::io::{Driver, connection};
 use crate::time::Duration;
@@ -24,11 +28,17 @@ use crate::time::Duration;
 pub struct Target {
     endpoints: Vec<Endpoint>,
     tls: Option<ClientTls>,
+    time: Validity,
     /// Where an endpoint asks for TLS.
     connector: RefCell<Option<TlsConnector>>,
     connect_timeout: Duration,
     /// How long sent bytes may stay unacknowledged by the peer's kernel.
     user_timeout: Duration,
+    proxy: Option<Proxy>,
+    proxy_password_file: Option<PathBuf>,
+    interface: Option<String>,
+    source_address: Option<IpAddr>,
+    password_file: Option<PathBuf>,
 }
 
 struct Endpoint {
@@ -37,14 +47,38 @@ struct Endpoint {
     server_name: Option<ServerName<'static>>,
 }
 
+/// A file with a secret that cannot be read.
+#[derive(Debug)]
+pub struct SecretError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why not.
+    pub error: io::Error,
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the password file {} cannot be read: {}", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+/// A password without the end of its line, which editors put there. Blanks may belong to it.
+fn secret(path: &Path) -> Result<Vec<u8>, SecretError> {
+    let mut secret = std::fs::read(path).map_err(|error| SecretError { path: path.to_owned(), error })?;
+    while secret.pop_if(|last| matches!(last, b'\n' | b'\r')).is_some() {}
+    Ok(secret)
+}
+
 impl Target {
-    /// Reads the certificates and checks the names.
+    /// Reads the certificates, judged by `time`, and checks the names.
     ///
     /// # Errors
     /// If a file is missing or wrong, or a host name cannot be in a certificate.
-    pub fn new(upstream: &Upstream) -> Result<Self, TlsError> {
+    pub fn new(upstream: &Upstream, time: &Validity) -> Result<Self, TlsError> {
         let connector = if upstream.url.iter().any(|url| url.tls) {
-            Some(TlsConnector::from(tls::client_config(upstream.tls.as_ref())?))
+            Some(TlsConnector::from(tls::client_config(upstream.tls.as_ref(), time)?))
         } else {
             None
         };
@@ -56,10 +90,45 @@ impl Target {
         Ok(Self {
             endpoints: upstream.url.iter().map(endpoint).collect::<Result<_, TlsError>>()?,
             tls: upstream.tls.clone(),
+            time: time.clone(),
             connector: RefCell::new(connector),
             connect_timeout: upstream.connect_timeout,
             user_timeout: upstream.stuck_timeout,
+            proxy: upstream.proxy.clone(),
+            proxy_password_file: upstream.proxy_password_file.clone(),
+            interface: upstream.interface.clone(),
+            source_address: upstream.source_address,
+            password_file: upstream.password_file.clone(),
         })
+    }
+
+    /// How we prove who we are, as the files say at this moment: a renewed password is used from the next link on.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn login(&self) -> Result<Login, SecretError> {
+        Ok(Login { password: self.password_file.as_deref().map(secret).transpose()?, valid_for: None })
+    }
+
+    /// Looks whether all files with secrets can be read.
+    ///
+    /// # Errors
+    /// If one cannot.
+    pub fn check_secrets(&self) -> Result<(), SecretError> {
+        self.proxy_password_file.as_deref().map(secret).transpose()?;
+        self.login().map(|_| ())
+    }
+
+    /// The peer's certificate was found valid: remembers the time, on the disk when that is due.
+    fn note_time(&self) {
+        if self.time.time().confirm() {
+            let time = Arc::clone(self.time.time());
+            spawn_blocking(move || {
+                if let Err(error) = time.store() {
+                    tracing::warn!(%error, "the time cannot be stored, so it is not known after a restart");
+                }
+            });
+        }
     }
 }
 
@@ -71,7 +140,8 @@ impl Reload for Target {
 
     fn reload(&self) -> Result<(), Box<dyn std::error::Error>> {
         if self.connector.borrow().is_some() {
-            self.connector.replace(Some(TlsConnector::from(tls::client_config(self.tls.as_ref())?)));
+            let config = tls::client_config(self.tls.as_ref(), &self.time)?;
+            self.connector.replace(Some(TlsConnector::from(config)));
         }
         Ok(())
     }
@@ -100,28 +170,63 @@ impl Dialer {
         }
     }
 
-    /// Begins an attempt; an unfinished one to the same upstream is given up.
+    /// Begins an attempt; an unfinished one to the same upstream, and a look at another endpoint, is given up.
     pub(super) fn dial(&self, driver: &Rc<Driver>, upstream: UpstreamId, endpoint: usize) {
-        let Some(target) = self.targets.borrow().get(&upstream).map(Rc::clone) else { return };
-        let driver = Rc::clone(driver);
-        let attempt = tokio::task::spawn_local(async move {
-            let dialer = driver.dialer();
-            let outcome = target.connect(endpoint, &dialer.resolver).await;
-            dialer.attempts.borrow_mut().remove(&upstream);
-            match outcome {
-                Ok(Link::Plain(stream)) => {
-                    let conn = driver.on_dialed(upstream);
-                    connection::spawn(&driver, conn, stream, ());
-                }
-                Ok(Link::Tls(stream)) => {
-                    let conn = driver.on_dialed(upstream);
-                    connection::spawn(&driver, conn, *stream, ());
+        self.attempt(driver, upstream, async move |driver, target| {
+            let link = target.connect(endpoint, &driver.dialer().resolver).await;
+            // Read when the link is there: a file that was renewed meanwhile counts.
+            let ready = link.and_then(|link| Ok((link, target.login().map_err(|error| error.to_string())?)));
+            driver.dialer().done(upstream);
+            match ready {
+                Ok((link, login)) => {
+                    let conn = driver.on_dialed(upstream, login);
+                    connection::spawn(&driver, conn, link, ());
                 }
                 Err(error) => driver.input(Input::DialFailed { upstream, error }),
             }
         });
+    }
+
+    /// Looks whether an endpoint answers, while the link to another is in use. A dial ends it.
+    pub(super) fn probe(&self, driver: &Rc<Driver>, upstream: UpstreamId, endpoint: usize) {
+        self.attempt(driver, upstream, async move |driver, target| {
+            let link = target.connect(endpoint, &driver.dialer().resolver).await;
+            driver.dialer().done(upstream);
+            driver.input(Input::Probed { upstream, answers: link.is_ok() });
+        });
+    }
+
+    fn attempt(
+        &self,
+        driver: &Rc<Driver>,
+        upstream: UpstreamId,
+        run: impl AsyncFnOnce(Rc<Driver>, Rc<Target>) + 'static,
+    ) {
+        let Some(target) = self.targets.borrow().get(&upstream).map(Rc::clone) else { return };
+        let driver = Rc::clone(driver);
+        let attempt = tokio::task::spawn_local(async move { run(driver, target).await });
         if let Some(older) = self.attempts.borrow_mut().insert(upstream, attempt.abort_handle()) {
             older.abort();
         }
+    }
+
+    fn done(&self, upstream: UpstreamId) {
+        self.attempts.borrow_mut().remove(&upstream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_ends_with_its_line_and_keeps_its_blanks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        for (text, password) in [("secret\n", "secret"), (" se cret \r\n", " se cret "), ("", "")] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(secret(&path).unwrap(), password.as_bytes());
+        }
+        assert!(secret(&dir.path().join("missing")).is_err());
     }
 }

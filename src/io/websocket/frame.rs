@@ -1,4 +1,5 @@
-//! Frames, RFC 6455 section 5: a client's are taken apart where they lie, ours are put before what they carry.
+//! Frames, RFC 6455 section 5: those of the peer are taken apart where they lie, a server's are put before what they
+//! carry, a client's hold a masked copy of it.
 
 /// Longest frame that is begun: longer than any MQTT packet.
 const MAX_FRAME_BYTES: u64 = 256 << 20;
@@ -9,10 +10,10 @@ const MAX_HEADER_BYTES: usize = 14;
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
-const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
+pub(super) const BINARY: u8 = 0x2;
+pub(super) const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
-const PONG: u8 = 0xA;
+pub(super) const PONG: u8 = 0xA;
 
 const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
@@ -26,7 +27,7 @@ pub(super) enum CloseCode {
     TooBig = 1009,
 }
 
-/// A client broke the protocol.
+/// The peer broke the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) code: CloseCode,
@@ -62,7 +63,7 @@ impl Control {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
@@ -86,9 +87,11 @@ pub(super) enum Event {
     Close(Box<Control>),
 }
 
-/// Takes the frames of a client apart.
+/// Takes the frames of the peer apart: a client, unless it says otherwise.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
+    /// The peer is a server: it does not mask what it sends [RFC 6455 5.1].
+    from_server: bool,
     header: [u8; MAX_HEADER_BYTES],
     /// Octets of the header that are there.
     have: u8,
@@ -105,6 +108,11 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
+    /// For what a server sends.
+    pub(super) fn of_a_server() -> Self {
+        Self { from_server: true, ..Self::default() }
+    }
+
     /// Takes octets as they came, and moves those of messages to the front, unmasked. Returns how many these are. What
     /// else came is told to `on_event`; of several pings in one piece the last one is enough [RFC 6455 5.5.3].
     pub(super) fn decode(&mut self, bytes: &mut [u8], mut on_event: impl FnMut(Event)) -> Result<usize, Violation> {
@@ -153,11 +161,12 @@ impl Decoder {
 
     /// How long the header is, as far as its first two octets tell.
     fn header_len(&self) -> u8 {
+        let mask = if self.from_server { 0 } else { 4 };
         match (self.have, self.header[1] & !MASKED) {
             (0 | 1, _) => 2,
-            (_, 127) => 14,
-            (_, 126) => 8,
-            (_, _) => 6,
+            (_, 127) => 10 + mask,
+            (_, 126) => 4 + mask,
+            (_, _) => 2 + mask,
         }
     }
 
@@ -185,8 +194,10 @@ impl Decoder {
         if first & 0x70 != 0 {
             return Err(violation("a reserved bit is set"));
         }
-        if second & MASKED == 0 {
-            return Err(violation("a frame is not masked"));
+        match (second & MASKED == 0, self.from_server) {
+            (true, false) => return Err(violation("a frame is not masked")),
+            (false, true) => return Err(violation("a frame of a server is masked")),
+            _ => {}
         }
         let (opcode, is_last) = (first & 0x0F, first & FIN != 0);
         match opcode {
@@ -208,7 +219,8 @@ impl Decoder {
 
     fn expect_payload(&mut self) -> Result<(), Violation> {
         let header = &self.header[..usize::from(self.have)];
-        let (length, mask) = header[1..].split_at(header.len() - 5);
+        let mask_len = if self.from_server { 0 } else { 4 };
+        let (length, mask) = header[1..].split_at(header.len() - 1 - mask_len);
         // More octets of length than needed are let pass.
         self.left = match length {
             [short] => u64::from(short & !MASKED),
@@ -221,7 +233,7 @@ impl Decoder {
         if self.left > MAX_FRAME_BYTES {
             return Err(Violation { code: CloseCode::TooBig, text: "a frame longer than any MQTT packet" });
         }
-        self.mask.copy_from_slice(mask);
+        self.mask = mask.try_into().unwrap_or_default();
         self.mask_at = 0;
         Ok(())
     }
@@ -236,6 +248,22 @@ impl Decoder {
         rest.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
         self.mask_at = (self.mask_at + rest.len()) % 4;
     }
+}
+
+/// Appends a whole frame of a client: `first` with the FIN bit, and the payload masked.
+pub(super) fn put_masked<'p>(
+    first: u8,
+    payload: impl Iterator<Item = &'p [u8]> + Clone,
+    mask: [u8; 4],
+    out: &mut Vec<u8>,
+) {
+    let (mut header, len) = header(payload.clone().map(<[u8]>::len).sum());
+    header[0] = FIN | first;
+    header[1] |= MASKED;
+    out.extend_from_slice(&header[..usize::from(len)]);
+    out.extend_from_slice(&mask);
+    let bytes = payload.flatten();
+    out.extend(bytes.zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
 /// A close frame without a code, or with a code that may travel [RFC 6455 7.4].
@@ -368,6 +396,30 @@ mod tests {
                 assert!(fault.text.contains(text), "{fault:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_client_sends_is_what_a_server_reads_and_the_other_way_round() {
+        for len in [0, 1, 125, 126, 300, 0xFFFF, 0x1_0000] {
+            let payload: Vec<u8> = (0..len).map(|i| (i % 253) as u8).collect();
+            let mut masked = Vec::new();
+            let (a, b) = payload.split_at(len / 3);
+            put_masked(BINARY, [a, b].into_iter(), MASK, &mut masked);
+            assert!(masked == frame(FIN | BINARY, &payload), "{len}");
+            let (bytes, header_len) = header(len);
+            let plain = [&bytes[..usize::from(header_len)], &payload].concat();
+            for piece in [1, 7, usize::MAX] {
+                let (mut decoder, mut out) = (Decoder::of_a_server(), Vec::new());
+                for piece in plain.chunks(piece) {
+                    let mut piece = piece.to_vec();
+                    let count = decoder.decode(&mut piece, |event| panic!("{event:?}")).unwrap();
+                    out.extend_from_slice(&piece[..count]);
+                }
+                assert!(out == payload, "{len} in pieces of {piece}");
+            }
+        }
+        let fault = Decoder::of_a_server().decode(&mut frame(FIN | BINARY, b"x"), |_| ()).unwrap_err();
+        assert!(fault.text.contains("masked"), "{fault:?}");
     }
 
     #[test]

@@ -139,11 +139,11 @@ fn accept(request: &Request<'_>, path: &str) -> Result<Vec<u8>, Rejection> {
 }
 
 /// Shows that the request was read, RFC 6455 section 4.2.2.
-fn accept_key(key: &str) -> String {
+pub(super) fn accept_key(key: &str) -> String {
     base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat()).as_ref())
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {

@@ -1,9 +1,10 @@
-//! WebSocket, RFC 6455, for servers: binary messages as a stream of bytes [MQTT-6.0.0-1], [MQTT-6.0.0-2].
+//! WebSocket, RFC 6455: binary messages as a stream of bytes [MQTT-6.0.0-1], [MQTT-6.0.0-2].
 //!
 //! Messages and frames mean nothing to MQTT, so none is ever gathered: what a frame carries is handed on as it comes,
 //! in the buffer that it was read into, and each write is one frame around bytes that are not copied. So no frame,
 //! message or flood of fragments costs memory, and an idle connection has no buffer here.
 
+mod client;
 mod frame;
 mod handshake;
 
@@ -13,6 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
+
+pub(super) use client::connect;
 
 use crate::io::websocket::frame::{CloseCode, Control, Decoder, Event, Violation};
 use crate::io::websocket::handshake::{MAX_REQUEST_BYTES, TOO_LONG};

@@ -23,7 +23,7 @@ pub fn run(data: &[u8]) {
         Ok((config, warnings)) => {
             assert!(!has_errors && !warnings.has_errors());
             let Ok(config) = config.resolve("box") else { return };
-            let start = Start { config: &config, recovered: Recovered::default(), seed: 1, passwords: Vec::new() };
+            let start = Start { config: &config, recovered: Recovered::default(), seed: 1 };
             Engine::new(Now::default(), start).expect("a checked configuration has no rule that cannot work");
         }
         Err(_) => assert!(has_errors, "refused, and nobody knows why"),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 
 use moteway::config::{Config, LinkId, ListenerId, UpstreamId, UpstreamVersion};
-use moteway::engine::{Engine, Input, Output, Start, Status};
+use moteway::engine::{Engine, Input, Login, Output, Start, Status};
 use moteway::mqtt::{ConnAck, ConnAckProperties, ConnId, Packet, ReasonCode, Version};
 use moteway::mqttsn::decode_datagram;
 use moteway::mqttsn::framing::Framer;
@@ -211,6 +211,7 @@ impl World {
                     assert!(self.dials.is_empty(), "dialled twice");
                     self.dials.push(upstream);
                 }
+                Output::Probe { .. } => unreachable!("there is one endpoint"),
                 Output::Commit(batch) => self.store.commit(batch),
                 Output::Read(read) => self.store.read(read),
                 Output::Notice(notice) => assert!(!notice.what.is_empty()),
@@ -480,7 +481,7 @@ impl World {
         };
         let conn = self.free_conn();
         self.pipes.insert(conn, Pipe::new(Far::Upstream(version), bits & 0x80 != 0));
-        self.input(Input::Dialed { upstream, conn });
+        self.input(Input::Dialed { upstream, conn, login: Login::default() });
         let mut ack = ConnAck { session_present: bits & 4 != 0, ..ConnAck::default() };
         if version == Version::V5 {
             let receive_maximum = (bits & 8 != 0).then_some(2);
@@ -552,7 +553,7 @@ impl World {
 }
 
 fn start(config: &Config, now: Now, recovered: Recovered, seed: u64) -> Engine {
-    let start = Start { config, recovered, seed, passwords: Vec::new() };
+    let start = Start { config, recovered, seed };
     Engine::new(now, start).expect("the configuration is good")
 }
 
