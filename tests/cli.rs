@@ -1,5 +1,7 @@
 //! The built binary, seen from a shell: what it prints and how it exits.
 
+#[path = "cli/certs.rs"]
+mod certs;
 #[path = "cli/passwd.rs"]
 mod passwd;
 

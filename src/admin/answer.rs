@@ -60,6 +60,14 @@ pub(super) fn set_log_level(office: &Office, request: &Request) -> Response {
     Response::json(&serde_json::json!({ "level": level_name(level) }))
 }
 
+/// Has the configuration read again. A file with mistakes is no fault of the request: what is wrong is the answer.
+pub(super) async fn reload(office: &Office) -> Response {
+    let Some(done) = office.reloads.ask().await else { return stopped() };
+    let reloaded = done.is_ok();
+    let message = done.unwrap_or_else(|error| error);
+    Response::json(&serde_json::json!({ "reloaded": reloaded, "message": message }))
+}
+
 /// What a request brings along.
 pub(super) fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Response> {
     serde_json::from_slice(&request.body).map_err(|error| Response::error(400, &format!("the body: {error}")))

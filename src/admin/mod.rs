@@ -67,6 +67,29 @@ impl Desk {
     }
 }
 
+/// Where a reload of the configuration is asked for.
+#[derive(Debug, Clone)]
+pub struct Reloads(mpsc::Sender<oneshot::Sender<Reloaded>>);
+
+/// What a reload changed, or why it changed nothing.
+pub type Reloaded = Result<String, String>;
+
+impl Reloads {
+    /// And where it is heard.
+    #[must_use]
+    pub fn open() -> (Self, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
+        (Self(sender), receiver)
+    }
+
+    /// Asks, and waits for what comes of it. None: the gateway is stopping.
+    pub async fn ask(&self) -> Option<Reloaded> {
+        let (tell, told) = oneshot::channel();
+        self.0.send(tell).await.ok()?;
+        told.await.ok()
+    }
+}
+
 /// The two doors, bound and listening.
 #[derive(Debug, Default)]
 pub struct Doors {
@@ -81,6 +104,8 @@ pub struct Doors {
 pub struct Office {
     /// The engine.
     pub desk: Desk,
+    /// The configuration.
+    pub reloads: Reloads,
     /// The daemon's log, if it is its own.
     pub log: Option<Arc<Log>>,
     /// What lets TCP clients change something.

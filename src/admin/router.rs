@@ -17,12 +17,14 @@ enum Place {
     Health,
     Log,
     SetLogLevel,
+    Reload,
 }
 
 const ROUTES: &[Route] = &[
     Route { path: "/healthz", right: Right::Open, place: Place::Health },
     Route { path: "/api/log", right: Right::Read, place: Place::Log },
     Route { path: "/api/log/level", right: Right::Change, place: Place::SetLogLevel },
+    Route { path: "/api/reload", right: Right::Change, place: Place::Reload },
 ];
 
 /// Answers a request.
@@ -41,5 +43,6 @@ pub(super) async fn answer(office: &Office, door: Door, request: &Request) -> Re
         Place::Health => answer::health(office).await,
         Place::Log => answer::log(office, request),
         Place::SetLogLevel => answer::set_log_level(office, request),
+        Place::Reload => answer::reload(office).await,
     }
 }

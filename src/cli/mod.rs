@@ -2,13 +2,17 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a command line prints")]
 
 mod access;
+mod authority;
+mod certs;
 mod check;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
+mod import;
 mod load;
 mod log_level;
 mod passwd;
+mod reload;
 mod remote;
 mod route;
 mod run;
@@ -49,6 +53,12 @@ enum Command {
     Route(route::Args),
     /// Change what the running gateway logs, or say what it logs
     LogLevel(log_level::Args),
+    /// Have the running gateway read its configuration again
+    Reload(reload::Args),
+    /// Make a CA and certificates for development and trials
+    Certs(certs::Args),
+    /// Turn a mosquitto.conf into a configuration for moteway, and name what cannot be carried over
+    Import(import::Args),
     /// Set or delete the password of a user
     Passwd(passwd::Args),
     /// Print configurations
@@ -76,6 +86,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
         Command::LogLevel(args) => log_level::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Certs(args) => certs::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Passwd(args) => passwd::run(&args),
         Command::Config(args) => config::run(&args),
         #[cfg(feature = "demo")]

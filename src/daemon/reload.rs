@@ -7,8 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::admin::Reloaded;
 use crate::config::{self, Config};
 use crate::daemon::Service;
 use crate::daemon::site::Site;
@@ -81,11 +84,13 @@ pub(super) struct Reloader<'a> {
     site: Site,
     watched: Vec<Watched>,
     service: &'a Service,
+    /// Who asks through the control socket.
+    asked: Receiver<oneshot::Sender<Reloaded>>,
 }
 
 impl<'a> Reloader<'a> {
-    pub(super) fn new(site: Site, service: &'a Service) -> Self {
-        Self { watched: site.watched(), site, service }
+    pub(super) fn new(site: Site, service: &'a Service, asked: Receiver<oneshot::Sender<Reloaded>>) -> Self {
+        Self { watched: site.watched(), site, service, asked }
     }
 
     /// For ever. Established connections keep what they have; the next handshake gets what is new.
@@ -94,10 +99,12 @@ impl<'a> Reloader<'a> {
         loop {
             tokio::select! {
                 () = self.service.reload.notified() => {
-                    self.service.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_micros()));
                     // What came of it is in the log.
                     self.reload().ok();
-                    self.service.notify("READY=1");
+                }
+                Some(tell) = self.asked.recv() => {
+                    // Whoever asked may have gone.
+                    tell.send(self.reload()).ok();
                 }
                 () = sleep(PERIOD), if !self.watched.is_empty() => {
                     for watched in &mut self.watched {
@@ -109,7 +116,14 @@ impl<'a> Reloader<'a> {
     }
 
     /// Reads everything again: says what has changed, or why nothing has.
-    pub(super) fn reload(&mut self) -> Result<String, String> {
+    fn reload(&mut self) -> Reloaded {
+        self.service.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_micros()));
+        let done = self.read_again();
+        self.service.notify("READY=1");
+        done
+    }
+
+    fn read_again(&mut self) -> Reloaded {
         let Some(source) = &self.service.source else {
             for watched in &mut self.watched {
                 watched.look(true);

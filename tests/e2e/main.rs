@@ -10,6 +10,7 @@ mod delivery;
 mod endurance;
 mod flood;
 mod hostile;
+mod import;
 mod lifecycle;
 mod listeners;
 mod login;

@@ -30,6 +30,9 @@ complete -c moteway -n "__fish_moteway_needs_command" -f -a "run" -d 'Run the ga
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "check" -d 'Look for mistakes in a configuration, and say how to mend them'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what becomes of a message, without sending one'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "log-level" -d 'Change what the running gateway logs, or say what it logs'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "reload" -d 'Have the running gateway read its configuration again'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "certs" -d 'Make a CA and certificates for development and trials'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "import" -d 'Turn a mosquitto.conf into a configuration for moteway, and name what cannot be carried over'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "passwd" -d 'Set or delete the password of a user'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "config" -d 'Print configurations'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "demo" -d 'Show the whole system on this machine: sensors, gateway, cloud, an outage and a ledger'
@@ -47,6 +50,18 @@ complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s c -l confi
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l json -d 'Print JSON'
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand reload" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand reload" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand reload" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand reload" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand certs" -l server -d 'One more name or IP address by which clients reach the listener; may be given several times' -r
+complete -c moteway -n "__fish_moteway_using_subcommand certs" -l client -d 'The name in the client\'s certificate' -r
+complete -c moteway -n "__fish_moteway_using_subcommand certs" -l upstream -d 'The name in the certificate that the gateway shows to an upstream' -r
+complete -c moteway -n "__fish_moteway_using_subcommand certs" -l days -d 'How long the certificates are good; the CA is good for ten years' -r
+complete -c moteway -n "__fish_moteway_using_subcommand certs" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand certs" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand import" -s o -l output -d 'Where to write; passwords of bridges get files of their own beside it. Without it, the result is printed' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand import" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s D -l delete -d 'Delete the user'
 complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s c -l create -d 'Make the file when there is none'
 complete -c moteway -n "__fish_moteway_using_subcommand passwd" -s h -l help -d 'Print help'
