@@ -1,7 +1,7 @@
 //! CONNECT and CONNACK, MQTT 5.0 sections 3.1 and 3.2; the beginning and the end of sessions.
 
 use crate::broker::acl::Names;
-use crate::broker::connection::{Flight, FlightState, Unacked};
+use crate::broker::connection::{Flight, FlightState};
 use crate::broker::flat_map::FlatMap;
 use crate::broker::packets::Fault;
 use crate::broker::session::{NEVER, Peer, Session, Will};
@@ -68,13 +68,37 @@ impl Broker {
         if let Some(kept) = self.session_mut(session) {
             kept.will = connect.will.as_ref().map(|from| Box::new(will(from)));
         }
-        self.save(now, queues, session, None);
+        self.save_first(now, queues, id, session, present);
         if !self.send_connack(id, connect.version, present, &granted) {
             self.notice(Level::Info, "client refused", id, "CONNACK is larger than its maximum packet size");
             self.end(now, queues, id, None, false);
             return;
         }
         self.resume(now, queues, id, session);
+    }
+
+    /// Writes what a client has to find again once it was let in: its session and its will [MQTT-3.1.2-7], and that the
+    /// session it had before is no more. CONNACK waits for the will and for the end: a power cut would lose the one and
+    /// bring back the other. While the disk takes nothing there is nothing to wait for.
+    fn save_first(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32, present: bool) {
+        let Some(kept) = self.sessions.get(session as usize) else { return };
+        let key = kept.client_id.as_bytes();
+        // It may have ended when the client came the last time, and had not waited.
+        let is_ending = !present && queues.is_changing(RecordKind::Session, key);
+        let waits = is_ending || kept.will.is_some();
+        if !waits || queues.refuses_durable(0).is_some() {
+            self.save(now, queues, session, None);
+            return;
+        }
+        let token = self.next_token(id);
+        if self.save(now, queues, session, Some(token)) == Outcome::Done {
+            let Some(kept) = self.sessions.get(session as usize) else { return };
+            queues.delete_record(now, RecordKind::Session, kept.client_id.as_bytes(), Some(token));
+        }
+        if let Some(conn) = self.conn_mut(id) {
+            conn.hold();
+        }
+        queues.hurry(now);
     }
 
     /// The client may not come in, and is told why.
@@ -229,7 +253,6 @@ impl Broker {
             expiry,
             subscriptions: FlatMap::default(),
             line: None,
-            unacked: Unacked::default(),
             is_stored: false,
             will: None,
             will_at: None,
@@ -276,13 +299,11 @@ impl Broker {
     /// What a resumed session has in flight goes out again, in the old order [MQTT-4.4.0-1].
     fn resume(&mut self, now: Now, queues: &mut Queues, id: ConnId, session: u32) {
         let Some(dest) = self.line_of(session) else { return };
-        let left = self.session_mut(session).map(|kept| std::mem::take(&mut kept.unacked)).unwrap_or_default();
-        if let Some(conn) = self.conn_mut(id) {
-            conn.resume(left);
-        }
         let releases: Vec<u16> = queues.releases(dest).collect();
         for pkid in releases {
-            if let Some(conn) = self.conn_mut(id) {
+            if let Some(conn) = self.conn_mut(id)
+                && conn.is_free(pkid)
+            {
                 conn.inflight.push_back(Flight { pkid, state: FlightState::PubComp });
             }
             let token = self.next_token(id);
@@ -348,12 +369,16 @@ impl Broker {
         }
     }
 
-    /// Writes a lasting session's record, or deletes that of one that is to last no longer. Settled when durable.
+    /// Writes the record of a session that lasts, or has a will, or deletes that of one that does no longer. Settled
+    /// when durable.
     pub(crate) fn save(&mut self, now: Now, queues: &mut Queues, session: u32, token: Option<Token>) -> Outcome {
         let Some(kept) = self.session_mut(session) else { return Outcome::Done };
         let was_stored = kept.is_stored;
-        kept.is_stored = kept.is_durable();
-        if !kept.is_durable() {
+        // While the disk hangs, wills do not gather: as many clients as will may come and go.
+        let keeps_will =
+            kept.will.as_ref().is_some_and(|will| queues.refuses_durable(will.payload.len()).is_none());
+        kept.is_stored = kept.is_durable() || keeps_will;
+        if !kept.is_stored {
             if was_stored {
                 queues.delete_record(now, RecordKind::Session, kept.client_id.as_bytes(), None);
             }

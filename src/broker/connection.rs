@@ -3,16 +3,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::broker::acks::Acks;
+use crate::broker::acks::{Acks, ReplyBytes};
 use crate::broker::alias::Aliases;
 use crate::broker::login::Guest;
 use crate::config::ListenerId;
 use crate::mqtt::{ConnId, Outbox, Packet, Version};
 use crate::queue::{Seq, Token};
 use crate::time::{Duration, Instant};
-
-/// The end of the lower half of packet identifiers.
-const MAX_QOS1_PKID: u16 = 0x7FFF;
 
 /// A message on its way to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +27,6 @@ pub(crate) enum FlightState {
     PubRec(Seq),
     /// QoS 2: PUBREC came, PUBCOMP is due.
     PubComp,
-}
-
-/// What a connection leaves to the next one of its session: QoS 1 messages without PUBACK, oldest first, with the
-/// identifiers under which they go out again [MQTT-4.4.0-1]. Those of QoS 2 lie in the queue.
-#[derive(Debug, Default)]
-pub(crate) struct Unacked {
-    flights: VecDeque<(Seq, u16)>,
-    last_pkid: u16,
-    has_skipped: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +47,8 @@ pub(crate) struct Connection {
     pub counted_outbox: usize,
     pub counted_input: usize,
     pub flush_queued: bool,
+    /// CONNACK, and with it all that follows, waits for the disk.
+    pub is_held: bool,
     pub closing: bool,
     pub last_received: Instant,
     /// When its silence is looked at.
@@ -79,11 +69,8 @@ pub(crate) struct Connection {
     /// QoS 1 and 2 messages of the client that have not had their last answer on this connection.
     pub unanswered: u16,
     pub inflight: VecDeque<Flight>,
-    /// What the connection before it left and was not sent again yet.
-    unacked: VecDeque<(Seq, u16)>,
-    last_pkid: u16,
-    /// An identifier in flight was passed over since the connection last had none in flight.
-    has_skipped: bool,
+    /// See [`Connection::is_free`].
+    is_tangled: bool,
 }
 
 impl Connection {
@@ -100,6 +87,7 @@ impl Connection {
             counted_outbox: 0,
             counted_input: 0,
             flush_queued: false,
+            is_held: false,
             closing: false,
             last_received: now,
             timer_at: None,
@@ -112,9 +100,7 @@ impl Connection {
             acks: Acks::default(),
             unanswered: 0,
             inflight: VecDeque::new(),
-            unacked: VecDeque::new(),
-            last_pkid: 0,
-            has_skipped: false,
+            is_tangled: false,
         }
     }
 
@@ -144,53 +130,27 @@ impl Connection {
         fits
     }
 
-    /// Goes on where the session's last connection was.
-    pub(crate) fn resume(&mut self, left: Unacked) {
-        (self.unacked, self.last_pkid, self.has_skipped) = (left.flights, left.last_pkid, left.has_skipped);
+    /// Keeps back all that the client is sent until the token of its first reply is settled.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+        self.acks.push(ReplyBytes::new(&[]), false);
     }
 
-    /// What the session's next connection goes on with.
-    pub(crate) fn leave(&mut self) -> Unacked {
-        let sent = self.inflight.iter().filter_map(|flight| match flight.state {
-            FlightState::PubAck(seq) => Some((seq, flight.pkid)),
-            FlightState::PubRec(_) | FlightState::PubComp => None,
-        });
-        let flights = sent.chain(std::mem::take(&mut self.unacked)).collect();
-        Unacked { flights, last_pkid: self.last_pkid, has_skipped: self.has_skipped }
-    }
-
-    /// The packet identifier of a QoS 1 message: the one it was sent with before [MQTT-4.4.0-1], or the next.
-    pub(crate) fn pkid_of(&mut self, seq: Seq) -> u16 {
-        // They go out again in order; what is missing has expired or was dropped.
-        while self.unacked.front().is_some_and(|(old, _)| *old < seq) {
-            self.unacked.pop_front();
+    /// Whether no message is in flight under this identifier, so that another may be sent [MQTT-2.2.1-4].
+    pub(crate) fn is_free(&mut self, pkid: u16) -> bool {
+        let (Some(oldest), Some(newest)) = (self.inflight.front(), self.inflight.back()) else {
+            self.is_tangled = false;
+            return true;
+        };
+        // Identifiers are fixed in the order of the queue, and flights lie in it: one that lies ahead of the newest,
+        // counted from the oldest, is not among them.
+        let ahead = |id: u16| id.wrapping_sub(oldest.pkid);
+        if !self.is_tangled && ahead(pkid) > ahead(newest.pkid) {
+            return true;
         }
-        match self.unacked.pop_front_if(|(old, _)| *old == seq) {
-            Some((_, pkid)) => pkid,
-            None => self.next_pkid(),
-        }
-    }
-
-    /// A packet identifier for QoS 1, from the lower half: the upper half is fixed in the queue, for QoS 2.
-    fn next_pkid(&mut self) -> u16 {
-        if self.inflight.is_empty() && self.unacked.is_empty() {
-            self.has_skipped = false;
-        }
-        loop {
-            self.last_pkid = if self.last_pkid >= MAX_QOS1_PKID { 1 } else { self.last_pkid + 1 };
-            // Identifiers are given out in turn and flights lie in that order: the first one to be met again is that
-            // of the oldest flight. Only once one was passed over can others be met without meeting that first.
-            let is_free = match self.inflight.front() {
-                _ if self.unacked.iter().any(|(_, pkid)| *pkid == self.last_pkid) => false,
-                None => true,
-                Some(oldest) if !self.has_skipped && oldest.pkid <= MAX_QOS1_PKID => oldest.pkid != self.last_pkid,
-                Some(_) => !self.inflight.iter().any(|flight| flight.pkid == self.last_pkid),
-            };
-            if is_free {
-                return self.last_pkid;
-            }
-            self.has_skipped = true;
-        }
+        let is_free = self.inflight.iter().all(|flight| flight.pkid != pkid);
+        self.is_tangled |= is_free;
+        is_free
     }
 
     /// Takes the flight with this identifier out, if it is in the given kind of state.
@@ -227,31 +187,29 @@ mod tests {
     }
 
     #[test]
-    fn packet_identifiers_in_flight_are_skipped() {
+    fn an_identifier_in_flight_is_not_free_whatever_the_order() {
         let mut conn = Connection::new(Instant::ZERO, ListenerId(0), None, 0);
-        let send = |conn: &mut Connection| {
-            let pkid = conn.next_pkid();
-            conn.inflight.push_back(Flight { pkid, state: FlightState::PubAck(Seq(1)) });
-            pkid
+        let send = |conn: &mut Connection, pkid: u16| {
+            let is_free = conn.is_free(pkid);
+            if is_free {
+                conn.inflight.push_back(Flight { pkid, state: FlightState::PubAck(Seq(1)) });
+            }
+            is_free
         };
-        assert_eq!([send(&mut conn), send(&mut conn), send(&mut conn)], [1, 2, 3]);
-        assert_eq!(conn.land(2, |state| state == FlightState::PubComp), None);
-        assert!(conn.land(2, |state| matches!(state, FlightState::PubAck(_))).is_some());
-        // A whole turn later the two that were never acknowledged are still there.
-        for expected in 4..=MAX_QOS1_PKID {
-            assert_eq!(send(&mut conn), expected);
-            assert!(conn.land(expected, |_| true).is_some());
-        }
-        assert_eq!([send(&mut conn), send(&mut conn)], [2, 4]);
-        conn.last_pkid = MAX_QOS1_PKID;
-        assert_eq!(send(&mut conn), 5, "1 to 4 are in flight");
-    }
-
-    #[test]
-    fn identifiers_of_qos_2_do_not_hide_those_of_qos_1() {
-        let mut conn = Connection::new(Instant::ZERO, ListenerId(0), None, 0);
-        conn.inflight.push_back(Flight { pkid: 0x8000, state: FlightState::PubComp });
-        conn.inflight.push_back(Flight { pkid: 1, state: FlightState::PubAck(Seq(1)) });
-        assert_eq!(conn.next_pkid(), 2);
+        // In turn, over the end of the range.
+        assert!([0x7FFD, 0x7FFE, 0x7FFF, 1, 2].into_iter().all(|pkid| send(&mut conn, pkid)));
+        assert!(!conn.is_tangled);
+        assert_eq!(conn.land(0x7FFE, |state| state == FlightState::PubComp), None);
+        assert!(conn.land(0x7FFE, |state| matches!(state, FlightState::PubAck(_))).is_some());
+        // A whole turn later the first is still there, and so is one behind it.
+        assert!((3..0x7FFD).all(|pkid| send(&mut conn, pkid) && conn.land(pkid, |_| true).is_some()));
+        assert!(!send(&mut conn, 0x7FFD));
+        assert!(send(&mut conn, 0x7FFE));
+        assert!(!send(&mut conn, 0x7FFF));
+        assert!(conn.is_tangled);
+        assert!(!send(&mut conn, 1));
+        assert!(send(&mut conn, 3) && !send(&mut conn, 3));
+        conn.inflight.clear();
+        assert!(send(&mut conn, 3) && !conn.is_tangled);
     }
 }

@@ -43,6 +43,12 @@ impl Broker {
                 break;
             }
             let Some(next) = self.next_readable(now, queues, session, dest) else { break };
+            // One that is in flight under the same identifier is to be answered first.
+            let is_free =
+                next.qos == QoS::AtMostOnce || self.conn_mut(id).is_some_and(|conn| conn.is_free(next.pkid));
+            if !is_free {
+                break;
+            }
             queues.take(dest, next.seq);
             self.send(now, queues, id, dest, &next);
         }
@@ -51,11 +57,7 @@ impl Broker {
 
     fn send(&mut self, now: Now, queues: &mut Queues, id: ConnId, dest: DestId, next: &Peeked) {
         let Some(conn) = self.conn_mut(id) else { return };
-        let pkid = match next.qos {
-            QoS::AtMostOnce => 0,
-            QoS::AtLeastOnce => conn.pkid_of(next.seq),
-            QoS::ExactlyOnce => next.pkid,
-        };
+        let pkid = next.pkid;
         let head = Head {
             dup: next.sent_before && next.qos > QoS::AtMostOnce,
             qos: next.qos,

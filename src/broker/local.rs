@@ -239,7 +239,7 @@ impl Broker {
                 _ => Refusal::Topic,
             });
         }
-        let outcome = self.save(now, queues, session, Some(token));
+        let outcome = self.save_filters(now, queues, session, token);
         self.send_retained(now, queues, session, filter, options);
         outcome
     }
@@ -253,7 +253,11 @@ impl Broker {
         filter: &str,
         token: Token,
     ) -> Outcome {
-        if self.unsubscribe(session, filter) { self.save(now, queues, session, Some(token)) } else { Outcome::Done }
+        if self.unsubscribe(session, filter) {
+            self.save_filters(now, queues, session, token)
+        } else {
+            Outcome::Done
+        }
     }
 
     /// The next message for the session, put in flight.

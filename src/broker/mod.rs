@@ -43,7 +43,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::broker::acl::Acl;
-use crate::broker::connection::{Connection, Unacked};
+use crate::broker::connection::Connection;
 use crate::broker::limits::Told;
 use crate::broker::login::{Check, Door, Logins};
 use crate::broker::packets::Fault;
@@ -319,9 +319,9 @@ impl Broker {
         self.conns.get_mut(conn.0 as usize)?.as_deref_mut()
     }
 
-    /// The bytes on their way to a connection. Kept after `Output::Close` until the shell lets go.
+    /// The bytes on their way to a connection, once they may go. Kept after `Output::Close` until the shell lets go.
     pub fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
-        self.conn_mut(conn).map(|conn| &mut conn.outbox)
+        self.conn_mut(conn).filter(|conn| !conn.is_held).map(|conn| &mut conn.outbox)
     }
 
     /// A client connected.
@@ -352,13 +352,12 @@ impl Broker {
     pub fn handle_closed(&mut self, now: Now, queues: &mut Queues, conn: ConnId) {
         self.watch_silence(conn, None);
         self.forget_login(conn);
-        let Some(mut gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
+        let Some(gone) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         if !gone.closing {
             self.uncount(gone.listener);
             self.buffered -= gone.counted_outbox + gone.counted_input;
         }
         if let Some(session) = gone.session {
-            self.leave(session, gone.leave());
             self.session_lost(now, queues, session, true);
         }
     }
@@ -381,6 +380,8 @@ impl Broker {
         }
         conn.acks.settle(number);
         while let Some((bytes, is_last)) = conn.acks.pop() {
+            // What it waits for is always what the first reply waits for.
+            conn.is_held = false;
             conn.outbox.put(bytes.as_slice());
             conn.unanswered = conn.unanswered.saturating_sub(u16::from(is_last));
         }
@@ -422,7 +423,7 @@ impl Broker {
     fn flush(&mut self, id: ConnId) {
         self.account(id);
         let Some(conn) = self.conn_mut(id) else { return };
-        if !conn.flush_queued && !conn.outbox.is_empty() {
+        if !conn.flush_queued && !conn.is_held && !conn.outbox.is_empty() {
             conn.flush_queued = true;
             self.dirty.push_back(id);
         }
@@ -435,7 +436,6 @@ impl Broker {
             return;
         }
         let session = conn.session.take();
-        let left = conn.leave();
         if let (Some(why), Some(_), Version::V5) = (why, session, conn.version) {
             let mut disconnect = Disconnect::new(why.reason);
             disconnect.properties.reason_string = Some(why.text);
@@ -446,15 +446,7 @@ impl Broker {
         }
         self.close(id);
         if let Some(session) = session {
-            self.leave(session, left);
             self.session_lost(now, queues, session, will);
-        }
-    }
-
-    /// Keeps what a connection leaves to the session's next one.
-    fn leave(&mut self, session: u32, left: Unacked) {
-        if let Some(kept) = self.session_mut(session) {
-            kept.unacked = left;
         }
     }
 
@@ -464,6 +456,11 @@ impl Broker {
             conn.closing = true;
             (conn.partial, conn.alias_bytes) = (Vec::new(), 0);
             conn.aliases = None;
+            if conn.is_held {
+                // Not even CONNACK was sent, and it must not be now.
+                conn.outbox.consume(conn.outbox.len());
+                conn.is_held = false;
+            }
             let listener = conn.listener;
             self.account(id);
             self.discount(id);

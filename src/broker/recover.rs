@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::broker::connect::split_share;
-use crate::broker::connection::Unacked;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::session::{Peer, Record, Session, line_name};
 use crate::broker::target::Target;
@@ -63,7 +62,6 @@ impl Broker {
             expiry: record.expiry.min(self.max_session_expiry()),
             subscriptions: FlatMap::default(),
             line: None,
-            unacked: Unacked::default(),
             is_stored: true,
             will: record.will.map(Box::new),
             will_at: None,

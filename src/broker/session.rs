@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::broker::acl::{Access, Names};
-use crate::broker::connection::Unacked;
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::Options;
 use crate::mqtt::{ConnId, QoS};
@@ -59,8 +58,6 @@ pub(crate) struct Session {
     pub subscriptions: FlatMap<Box<str>, Options>,
     /// Made when the first message needs it.
     pub line: Option<DestId>,
-    /// What its last connection left. After a restart this is not known, and QoS 1 messages get new identifiers.
-    pub unacked: Unacked,
     /// It has a record in the store.
     pub is_stored: bool,
     /// Boxed, because most have none.
@@ -82,6 +79,7 @@ impl Session {
         Names { client_id: Some(&self.client_id), user: self.user.as_deref() }
     }
 
+    /// It outlasts its connection.
     pub(crate) fn is_durable(&self) -> bool {
         self.expiry > 0
     }
@@ -96,7 +94,9 @@ impl Session {
     }
 
     pub(crate) fn to_record(&self) -> Record {
-        let subscriptions = self.subscriptions.iter().map(|(filter, options)| StoredSubscription {
+        // One that ends with its connection is written for its will alone.
+        let lasting = self.subscriptions.iter().filter(|_| self.is_durable());
+        let subscriptions = lasting.map(|(filter, options)| StoredSubscription {
             filter: filter.to_string(),
             qos: options.qos.as_u8(),
             no_local: options.no_local,

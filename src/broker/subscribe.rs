@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::broker::connect::split_share;
 use crate::broker::packets::Fault;
-use crate::broker::session::Peer;
+use crate::broker::session::{Peer, Session};
 use crate::broker::target::{Options, Target};
 use crate::broker::{Broker, Limit};
 use crate::mqtt::{
     ConnId, Message, Packet, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe, Version,
     topic,
 };
-use crate::queue::{Delivery, Queues};
+use crate::queue::{Delivery, Outcome, Queues, Token};
 use crate::time::Now;
 
 impl Broker {
@@ -51,7 +51,7 @@ impl Broker {
             }
         }
         let token = self.next_token(id);
-        let outcome = self.save(now, queues, session, Some(token));
+        let outcome = self.save_filters(now, queues, session, token);
         let ack = SubAck { pkid: subscribe.pkid, properties: Default::default(), codes: &codes };
         self.reply_when(id, outcome, &Packet::SubAck(ack));
         for (filter, options) in retained {
@@ -75,9 +75,15 @@ impl Broker {
             codes.push(code.as_u8());
         }
         let token = self.next_token(id);
-        let outcome = self.save(now, queues, session, Some(token));
+        let outcome = self.save_filters(now, queues, session, token);
         let ack = UnsubAck { pkid: unsubscribe.pkid, properties: Default::default(), codes: &codes };
         self.reply_when(id, outcome, &Packet::UnsubAck(ack));
+    }
+
+    /// Makes the subscriptions of a session safe that outlasts its connection.
+    pub(crate) fn save_filters(&mut self, now: Now, queues: &mut Queues, session: u32, token: Token) -> Outcome {
+        let lasts = self.sessions.get(session as usize).is_some_and(Session::is_durable);
+        if lasts { self.save(now, queues, session, Some(token)) } else { Outcome::Done }
     }
 
     /// Adds a subscription or replaces its options. True when it is new.

@@ -72,6 +72,8 @@ impl Engine {
             )));
         }
         engine.warn_of_orphans();
+        // Sessions that ended with the last process end, and their wills go out, before anybody comes in.
+        engine.broker.handle_timeout(now, &mut engine.queues);
         engine.settle(now);
         Ok(engine)
     }

@@ -73,7 +73,7 @@ impl Queues {
             line.stats.dropped_qos0 += 1;
             return;
         }
-        if delivery.qos == QoS::ExactlyOnce {
+        if line.fixes_pkid(delivery.qos) {
             delivery.pkid = line.next_pkid();
         }
         line.stats.accepted += 1;

@@ -27,7 +27,8 @@ pub struct Delivery {
     pub qos: QoS,
     /// The RETAIN flag as this destination sees it.
     pub retain: bool,
-    /// Packet identifier, fixed when the row is appended, for QoS 2 only; otherwise 0.
+    /// Packet identifier, fixed when the row is appended: for QoS 2, and in the queue of a session for QoS 1;
+    /// otherwise 0.
     pub pkid: u16,
     /// The shared subscription that it came by, by the broker's number for it; 0 for none.
     pub share: u32,
@@ -150,7 +151,7 @@ pub struct StoredQueue {
     pub first: Seq,
     /// Newest row.
     pub last: Seq,
-    /// The packet identifier that was given out last (newest QoS 2 row or release), or 0.
+    /// The packet identifier that was given out last (newest row that has one, or release), or 0.
     pub last_pkid: u16,
 }
 

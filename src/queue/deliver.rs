@@ -16,7 +16,7 @@ pub struct Peeked {
     pub qos: QoS,
     /// The RETAIN flag as the destination sees it.
     pub retain: bool,
-    /// The packet identifier to use for QoS 2, the same after a crash; 0 otherwise.
+    /// The packet identifier, the same after a crash; 0 for QoS 0, and for QoS 1 of a bridge, which chooses.
     pub pkid: u16,
     /// It was sent before on a connection of the same session: DUP.
     pub sent_before: bool,

@@ -56,10 +56,14 @@ struct Holds {
 #[derive(Debug)]
 struct WithStore {
     slots: Vec<Slot>,
+    records: Records,
     bytes: usize,
     /// Set after a failure: when to try again.
     retry_at: Option<Instant>,
 }
+
+/// Where the records of sessions lie in a batch.
+type Records = BTreeMap<(RecordKind, Box<[u8]>), usize>;
 
 /// The batch in hand and the one that the store works on.
 #[derive(Debug)]
@@ -70,7 +74,7 @@ pub(crate) struct Journal {
     max_pending_bytes: usize,
     slots: Vec<Option<Slot>>,
     /// Where the records of sessions lie among them.
-    records: BTreeMap<(RecordKind, Box<[u8]>), usize>,
+    records: Records,
     live: usize,
     bytes: usize,
     /// Identifier of the batch in hand.
@@ -134,6 +138,13 @@ impl Journal {
 
     pub(crate) fn pending_bytes(&self) -> usize {
         self.bytes + self.with_store.as_ref().map_or(0, |batch| batch.bytes)
+    }
+
+    /// Whether a change of this record, set or deleted, is not durable yet.
+    pub(crate) fn is_changing(&self, kind: RecordKind, key: &[u8]) -> bool {
+        let with_store = self.with_store.as_ref().map(|batch| &batch.records);
+        let mut batches = with_store.into_iter().chain([&self.records]).filter(|records| !records.is_empty());
+        batches.any(|records| records.contains_key(&(kind, key.into())))
     }
 
     /// Opens a ticket without holds.
@@ -263,10 +274,10 @@ impl Journal {
         if self.live == 0 || !(full || self.due_at.is_some_and(|at| at <= now)) {
             return None;
         }
-        self.records.clear();
+        let records = std::mem::take(&mut self.records);
         let slots: Vec<Slot> = self.slots.drain(..).flatten().collect();
         let batch = Batch { id: self.id, ops: slots.iter().map(|slot| slot.op.clone()).collect() };
-        self.with_store = Some(WithStore { slots, bytes: self.bytes, retry_at: None });
+        self.with_store = Some(WithStore { slots, records, bytes: self.bytes, retry_at: None });
         self.id += 1;
         (self.live, self.bytes, self.due_at) = (0, 0, None);
         Some(batch)
@@ -309,6 +320,13 @@ impl Journal {
     pub(crate) fn flush(&mut self) -> u64 {
         self.flush = true;
         if self.live > 0 { self.id } else { self.id - 1 }
+    }
+
+    /// Commits what is in hand without waiting for company, this once.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if self.live > 0 {
+            self.due_at = earliest(self.due_at, Some(now));
+        }
     }
 
     /// Whether nothing waits for the disk.

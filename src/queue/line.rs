@@ -147,9 +147,11 @@ pub(crate) struct Line {
     pub receipts: BTreeMap<u16, u64>,
     /// Inbound QoS 2 ids that were released, and the batch that makes that durable.
     pub forgetting: Vec<(u16, u64)>,
-    /// The fixed id for QoS 2 that was given out last.
+    /// The fixed packet identifier that was given out last.
     pub pkid: u16,
     pub pkids: PkidRange,
+    /// Messages up to here may have identifiers that come next in turn.
+    pub lapped_through: Seq,
     pub is_ready: bool,
     /// It may hold messages of shared subscriptions.
     pub has_shared: bool,
@@ -187,7 +189,8 @@ impl Line {
             receipts: BTreeMap::new(),
             forgetting: Vec::new(),
             pkid: 0,
-            pkids: PkidRange::ALL,
+            pkids: PkidRange::of(owner),
+            lapped_through: Seq(0),
             is_ready: false,
             has_shared: false,
             unsure: [0; 2],
@@ -230,14 +233,39 @@ impl Line {
         self.window.push_back(entry);
     }
 
-    /// A fixed packet identifier for a QoS 2 message: none that still waits for its PUBCOMP.
+    /// Whether messages of this QoS have a packet identifier of their own here, the same after a crash
+    /// [MQTT-4.4.0-1]. A bridge chooses those of QoS 1 when it sends.
+    pub(crate) fn fixes_pkid(&self, qos: QoS) -> bool {
+        match qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => matches!(self.owner, Owner::Session(_)),
+            QoS::ExactlyOnce => true,
+        }
+    }
+
+    /// A fixed packet identifier: none that still waits for its PUBCOMP, nor that of a message in flight, which its
+    /// receiver may leave without an answer for ever.
     pub(crate) fn next_pkid(&mut self) -> u16 {
         loop {
-            self.pkid = self.pkids.after(self.pkid);
-            if self.releases.iter().all(|released| released.pkid != self.pkid) {
-                return self.pkid;
+            let next = self.pkids.after(self.pkid);
+            if let Some(oldest) = self.window.front().filter(|_| self.taken > 0) {
+                let ahead = |id: u16| id.wrapping_sub(oldest.delivery.pkid);
+                if ahead(next) <= ahead(self.pkid) {
+                    self.lapped_through = self.window_end;
+                }
+            }
+            self.pkid = next;
+            if !self.is_in_flight(next) && self.releases.iter().all(|released| released.pkid != next) {
+                return next;
             }
         }
+    }
+
+    /// Whether a message in flight has this identifier, which is the next in turn: only once the turn has come round
+    /// to the oldest of them, as they have theirs in turn.
+    fn is_in_flight(&self, pkid: u16) -> bool {
+        let mut old = self.window.iter().take(self.taken).take_while(|entry| entry.seq <= self.lapped_through);
+        old.any(|entry| entry.delivery.pkid == pkid && !entry.done)
     }
 
     /// Whether QoS 2 of a shared subscription waits until it is durable that the receiver came. A session that may
@@ -273,12 +301,15 @@ impl Line {
     }
 }
 
-/// Where a line takes its QoS 2 identifiers from.
+/// Where a line takes its fixed packet identifiers from.
 ///
-/// They are fixed when a message is queued, so that they are in its row and the same after a crash. They come from
-/// the upper half of all identifiers; QoS 1 ids are chosen when a message is sent, from the lower half. Messages are
-/// sent in the order of the queue, so ids in flight cannot meet as long as the range is longer than the window. The
-/// rules of one upstream share its connection: each has a range of its own.
+/// They are fixed when a message is queued, so that they are in its row and the same after a crash. A session has the
+/// lower half of all identifiers for QoS 1 and 2: they take two octets in a row, those of the upper half would take
+/// three. Messages are sent in the order of the queue, so ids in flight meet only when a receiver leaves a message
+/// unanswered for a whole turn of them; then the later one waits.
+///
+/// The rules of one upstream share its connection: each has a range of its own for QoS 2, in the upper half; QoS 1
+/// ids are chosen when a message is sent, from the lower half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PkidRange {
     first: u16,
@@ -286,7 +317,12 @@ pub(crate) struct PkidRange {
 }
 
 impl PkidRange {
-    pub(crate) const ALL: Self = Self { first: 0x8000, last: 0xFFFF };
+    const SESSION: Self = Self { first: 1, last: 0x7FFF };
+    const UPSTREAM: Self = Self { first: 0x8000, last: 0xFFFF };
+
+    pub(crate) fn of(owner: Owner) -> Self {
+        if matches!(owner, Owner::Session(_)) { Self::SESSION } else { Self::UPSTREAM }
+    }
 
     /// The range of member `index` of `count`.
     pub(crate) fn share(index: usize, count: usize) -> Self {
@@ -314,9 +350,12 @@ mod tests {
 
     #[test]
     fn fixed_packet_ids_stay_in_their_range_and_ranges_do_not_meet() {
-        assert_eq!(PkidRange::ALL.after(0), 0x8000);
-        assert_eq!(PkidRange::ALL.after(0x8000), 0x8001);
-        assert_eq!(PkidRange::ALL.after(0xFFFF), 0x8000);
+        assert_eq!(PkidRange::UPSTREAM.after(0), 0x8000);
+        assert_eq!(PkidRange::UPSTREAM.after(0x8000), 0x8001);
+        assert_eq!(PkidRange::UPSTREAM.after(0xFFFF), 0x8000);
+        assert_eq!(PkidRange::SESSION.after(0), 1);
+        assert_eq!(PkidRange::SESSION.after(0x7FFF), 1);
+        assert_eq!(PkidRange::SESSION.after(0x9000), 1, "given out by a version that had the upper half");
         let ranges: Vec<PkidRange> = (0..3).map(|index| PkidRange::share(index, 3)).collect();
         assert!(ranges.windows(2).all(|pair| pair[0].last < pair[1].first), "{ranges:?}");
         assert_eq!(ranges[1].after(ranges[1].last), ranges[1].first);

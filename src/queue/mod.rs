@@ -192,8 +192,7 @@ impl Queues {
     pub fn open(&mut self, now: Now, name: &str, owner: Owner, limits: Limits) -> Option<DestId> {
         if let Some(&dest) = self.by_name.get(name) {
             let line = self.line_mut(dest)?;
-            line.owner = owner;
-            line.limits = limits;
+            (line.owner, line.limits, line.pkids) = (owner, limits, PkidRange::of(owner));
             if matches!(owner, Owner::Upstream(_)) {
                 // Its head says how old the oldest message is.
                 self.refill(dest);
@@ -367,6 +366,12 @@ impl Queues {
         self.record(now, Op::Remove { kind, key: key.into() }, token)
     }
 
+    /// Whether a change of a session's record, set or deleted, is not durable yet.
+    #[must_use]
+    pub fn is_changing(&self, kind: RecordKind, key: &[u8]) -> bool {
+        self.journal.is_changing(kind, key)
+    }
+
     fn record(&mut self, now: Now, op: Op, token: Option<Token>) -> Outcome {
         match token {
             Some(token) => self.change(now, op, token),
@@ -425,6 +430,11 @@ impl Queues {
                 self.refill(dest);
             }
         }
+    }
+
+    /// Commits what is in hand without waiting for company, this once: a client waits that is not in yet.
+    pub fn hurry(&mut self, now: Now) {
+        self.journal.hurry(now.at);
     }
 
     /// Commits what is in hand without waiting for company, from now on: the daemon is about to stop.

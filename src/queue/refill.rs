@@ -41,8 +41,12 @@ impl Queues {
             }
             return;
         }
-        for row in rows {
+        for mut row in rows {
             line.beyond = line.beyond.saturating_sub(1);
+            if row.delivery.pkid == 0 && line.fixes_pkid(row.delivery.qos) {
+                // Written by a version that chose them when it sent.
+                row.delivery.pkid = line.next_pkid();
+            }
             self.memory += row.message.cost();
             let sent_before = line.is_unsure(&row);
             line.push_back(Entry {

@@ -162,14 +162,14 @@ fn qos_2_waits_for_its_identifier_to_be_durable() {
     assert!(queues.peek(at(0), dest).is_none());
     commit(&mut queues, at(300));
     let peeked = queues.peek(at(300), dest).unwrap();
-    assert_eq!(peeked.pkid, 0x8000);
+    assert_eq!(peeked.pkid, 1);
     queues.take(dest, peeked.seq);
     assert_eq!(queues.release(at(300), dest, peeked.seq, peeked.pkid, Token(9)), Outcome::Pending);
     let (ops, outputs) = commit(&mut queues, at(900));
-    assert!(matches!(ops.as_slice(), [Op::Release { pkid: 0x8000, .. }]), "{ops:?}");
+    assert!(matches!(ops.as_slice(), [Op::Release { pkid: 1, .. }]), "{ops:?}");
     assert_eq!(outputs, [Output::Settled(Token(9))]);
-    assert!(queues.releases(dest).eq([0x8000]));
-    queues.complete(at(900), dest, 0x8000);
+    assert!(queues.releases(dest).eq([1]));
+    queues.complete(at(900), dest, 1);
     assert_eq!(queues.releases(dest).count(), 0);
 }
 

@@ -143,6 +143,32 @@ fn a_certificate_is_a_name_where_the_listener_takes_it_for_one() {
     gateway.process().says("its certificate has no alternative name");
 }
 
+#[test]
+fn mosquitto_rr_gets_its_response_over_tls_with_a_client_certificate() {
+    let (certs, port) = (Certs::new(), free_port());
+    let _gateway = Gateway::start(&format!(
+        "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:{port}\"\n\
+         tls = {{ cert = {:?}, key = {:?}, client_ca = {:?} }}\n",
+        certs.server_cert(),
+        certs.server_key(),
+        certs.ca(),
+    ));
+    let (cert, key) = certs.client();
+    let (ca, cert, key) = (certs.ca().display().to_string(), cert.display().to_string(), key.display().to_string());
+    let shown = ["--cafile", &ca, "--cert", &cert, "--key", &key, "-V", "5", "-q", "1"];
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let responder = ["-t", "request", "-C", "1"];
+    let mut responder = tools::subscribe(at, "%R|%D|%p", &[&shown[..], &responder].concat());
+    let request = ["-t", "request", "-e", "response", "-m", "now?", "-D", "publish", "correlation-data", "case-7"];
+    let mut requester = tools::start("mosquitto_rr", at, &[&shown[..], &request].concat());
+    assert!(responder.wait().success());
+    assert_eq!(messages(&responder), ["response|case-7|now?"]);
+    let answer = ["-t", "response", "-m", "noon", "-D", "publish", "correlation-data", "case-7"];
+    tools::publish(at, &[&shown[..], &answer].concat());
+    assert!(requester.wait().success());
+    assert_eq!(requester.text(), "noon\n");
+}
+
 /// Signed with the shared secret by HS256.
 fn token(payload: &str) -> String {
     let encode = Base64UrlUnpadded::encode_string;

@@ -211,3 +211,119 @@ fn rumqttc_does_all_that_it_can_in_3_1_1() {
 fn rumqttc_does_all_that_it_can_in_5_0() {
     does_all_that_it_can::<V5>();
 }
+
+/// A message as it came: packet identifier, DUP, text.
+type Delivery = (u16, bool, String);
+
+/// A subscriber that keeps its session and acknowledges nothing. Gives the next messages, over as many connections as
+/// it takes.
+trait Silent {
+    fn subscribed(port: u16) -> Self;
+    fn next(&mut self, count: usize) -> Vec<Delivery>;
+}
+
+struct SilentV4(rumqttc::Connection);
+
+impl Silent for SilentV4 {
+    fn subscribed(port: u16) -> Self {
+        let mut options = rumqttc::MqttOptions::new("silent", "127.0.0.1", port);
+        options.set_clean_session(false).set_manual_acks(true);
+        let (client, mut connection) = rumqttc::Client::new(options, REQUESTS);
+        client.subscribe("t", rumqttc::QoS::ExactlyOnce).unwrap();
+        let granted = |event| matches!(event, rumqttc::Event::Incoming(rumqttc::Packet::SubAck(_)));
+        while !granted(connection.recv_timeout(BOUND).expect("within the bound").expect("a connection")) {}
+        Self(connection)
+    }
+
+    fn next(&mut self, count: usize) -> Vec<Delivery> {
+        let mut came = Vec::new();
+        while came.len() < count {
+            // An error is a connection that broke, or a gateway that is not back yet: the library tries again.
+            let event = self.0.recv_timeout(BOUND).expect("within the bound");
+            if let Ok(rumqttc::Event::Incoming(rumqttc::Packet::Publish(publish))) = event {
+                came.push((publish.pkid, publish.dup, String::from_utf8(publish.payload.to_vec()).unwrap()));
+            }
+        }
+        came
+    }
+}
+
+struct SilentV5(v5::Connection);
+
+impl Silent for SilentV5 {
+    fn subscribed(port: u16) -> Self {
+        let mut options = v5::MqttOptions::new("silent", "127.0.0.1", port);
+        options.set_clean_start(false).set_manual_acks(true).set_session_expiry_interval(Some(3600));
+        let (client, mut connection) = v5::Client::new(options, REQUESTS);
+        client.subscribe("t", v5::mqttbytes::QoS::ExactlyOnce).unwrap();
+        let granted = |event| matches!(event, v5::Event::Incoming(v5::mqttbytes::v5::Packet::SubAck(_)));
+        while !granted(connection.recv_timeout(BOUND).expect("within the bound").expect("a connection")) {}
+        Self(connection)
+    }
+
+    fn next(&mut self, count: usize) -> Vec<Delivery> {
+        let mut came = Vec::new();
+        while came.len() < count {
+            let event = self.0.recv_timeout(BOUND).expect("within the bound");
+            if let Ok(v5::Event::Incoming(v5::mqttbytes::v5::Packet::Publish(publish))) = event {
+                came.push((publish.pkid, publish.dup, String::from_utf8(publish.payload.to_vec()).unwrap()));
+            }
+        }
+        came
+    }
+}
+
+/// What was not acknowledged comes again after SIGKILL, as DUP, under its identifiers and in its order [MQTT-4.4.0-1].
+fn finds_its_session_after_kill_9<L: Library, S: Silent>() {
+    let mut gateway = Gateway::start("");
+    let mut silent = S::subscribed(gateway.port());
+    let mut publisher = Peer::<L>::connect(&gateway, "publisher", None);
+    for number in 0..12 {
+        publisher.publish("t", &number.to_string(), number % 2 + 1, false);
+    }
+    let first = silent.next(12);
+    assert!(
+        first.iter().enumerate().all(|(number, (_, dup, text))| !dup && *text == number.to_string()),
+        "{first:?}"
+    );
+    for _ in 0..2 {
+        gateway.kill_and_restart();
+        let again = silent.next(12);
+        let expected: Vec<Delivery> = first.iter().map(|(pkid, _, text)| (*pkid, true, text.clone())).collect();
+        assert_eq!(again, expected);
+    }
+}
+
+#[test]
+fn rumqttc_finds_its_session_after_kill_9_in_3_1_1() {
+    finds_its_session_after_kill_9::<V4, SilentV4>();
+}
+
+#[test]
+fn rumqttc_finds_its_session_after_kill_9_in_5_0() {
+    finds_its_session_after_kill_9::<V5, SilentV5>();
+}
+
+#[test]
+fn rumqttc_gets_the_properties_that_it_gave() {
+    let gateway = Gateway::start("");
+    let mut peer = Peer::<V5>::connect(&gateway, "peer", None);
+    peer.subscribe("t", 1);
+    let given = v5::mqttbytes::v5::PublishProperties {
+        payload_format_indicator: Some(1),
+        response_topic: Some("answer/here".to_owned()),
+        correlation_data: Some(vec![0, 255, 7].into()),
+        user_properties: vec![("b".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())],
+        content_type: Some("text/plain".to_owned()),
+        ..Default::default()
+    };
+    let qos = v5::mqttbytes::QoS::AtLeastOnce;
+    peer.library.0.publish_with_properties("t", qos, false, "x", given.clone()).unwrap();
+    let came = loop {
+        let event = peer.library.1.recv_timeout(BOUND).expect("within the bound").expect("the connection stays");
+        if let v5::Event::Incoming(v5::mqttbytes::v5::Packet::Publish(publish)) = event {
+            break publish;
+        }
+    };
+    assert_eq!(came.properties, Some(given));
+}

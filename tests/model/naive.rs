@@ -113,7 +113,9 @@ impl Broker {
         let mut after = Vec::new();
         for mut state in start.with_what_is_due() {
             state.act(action);
-            after.extend(state.with_what_is_due());
+            // Nobody comes in before what is due at a start has happened.
+            let next = if *action == Action::Restart { state.all_due() } else { state.with_what_is_due() };
+            after.extend(next);
         }
         after
     }
@@ -464,7 +466,6 @@ impl Broker {
     /// The power goes and comes back. Sessions that end with their connection are gone; to the others it is as if all
     /// connections were lost now.
     fn restart(&mut self) {
-        self.sessions.retain(|session| !session.ends_with_its_connection());
         let now = self.now;
         for session in &mut self.sessions {
             for waiting in &mut session.waiting {

@@ -42,6 +42,17 @@ pub fn check(world: &World) -> Vec<String> {
     for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("command/#")) {
         acked_arrived("command subscriber", &world.cloud.acked, &subscriber.received, &mut wrong);
     }
+    for mortal in world.clients.iter().filter(|client| client.topic.starts_with("will/")) {
+        for watch in world.clients.iter().filter(|client| client.subscribes == Some("will/#")) {
+            // While the disk is full, clients come in without it.
+            if !world.had_full_disk {
+                acked_arrived("those who wait for wills", &mortal.acked, &watch.received, &mut wrong);
+            }
+        }
+    }
+    for client in world.clients.iter().filter(|client| client.got_back && !world.had_full_disk) {
+        wrong.push(format!("client {} has a session again that it was told is no more", client.number));
+    }
     if world.cloud.unacked() > 0 {
         wrong.push(format!("the cloud still waits for {} acknowledgements", world.cloud.unacked()));
     }
@@ -58,7 +69,7 @@ struct Publisher<'a> {
 }
 
 fn publishers(world: &World) -> impl Iterator<Item = Publisher<'_>> {
-    let clients = world.clients.iter().filter(|client| client.subscribes.is_none()).map(|client| Publisher {
+    let clients = world.clients.iter().filter(|client| client.topic.starts_with("site/")).map(|client| Publisher {
         number: client.number,
         topic: &client.topic,
         qos: client.qos,

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use moteway::mqtt::{
     Connect, Packet, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode, Subscribe,
-    SubscribeOptions, Subscription, Version, frame,
+    SubscribeOptions, Subscription, Version, Will, WillProperties, frame,
 };
 
 /// What a message is known by: who published it, and its number there.
@@ -63,6 +63,14 @@ pub struct Client {
     /// Leaves one message without an answer until so many others came.
     pub dawdles: bool,
     withheld: Option<(u16, usize)>,
+    /// It was told that its last session is no more, and has not begun another.
+    pub ended: bool,
+    /// The next CONNACK must not tell of a session.
+    must_be_new: bool,
+    /// It did: the session that was ended came back.
+    pub got_back: bool,
+    /// Comes with a will each time, on this topic, and its session ends with its connection.
+    will: Option<&'static str>,
 }
 
 impl Client {
@@ -88,7 +96,18 @@ impl Client {
             leaving: false,
             dawdles: false,
             withheld: None,
+            ended: false,
+            must_be_new: false,
+            got_back: false,
+            will: None,
         }
+    }
+
+    /// A client that does nothing but leave a will when it is cut off: that is what it was promised.
+    pub fn mortal(number: u32, topic: &'static str) -> Self {
+        let mut client = Self::new(number, topic.into(), QoS::AtLeastOnce, 0);
+        client.will = Some(topic);
+        client
     }
 
     pub fn subscriber(number: u32, filter: &'static str, qos: QoS) -> Self {
@@ -123,12 +142,22 @@ impl Client {
         self.connected = true;
         self.ready = false;
         self.partial.clear();
+        self.must_be_new = !self.leaving && std::mem::take(&mut self.ended);
+        self.next_message += u64::from(self.will.is_some());
+        let last_words = payload((self.number, self.next_message));
+        let will = self.will.map(|topic| Will {
+            topic,
+            payload: last_words.as_bytes(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: WillProperties::default(),
+        });
         Connect {
             version: Version::V311,
-            clean_start: self.leaving,
+            clean_start: self.leaving || self.will.is_some(),
             keep_alive: 0,
             client_id: &format!("client-{}", self.number),
-            will: None,
+            will,
             username: None,
             password: None,
             properties: Default::default(),
@@ -137,6 +166,9 @@ impl Client {
     }
 
     pub fn lost(&mut self) {
+        if self.ready && self.will.is_some() {
+            self.acked.push((self.number, self.next_message));
+        }
         self.connected = false;
         self.ready = false;
         self.subscribed = false;
@@ -192,6 +224,8 @@ impl Client {
             Packet::ConnAck(ack) => {
                 assert_eq!(ack.reason, ReasonCode::Success);
                 self.ready = true;
+                self.got_back |= self.must_be_new && ack.session_present;
+                self.ended = self.leaving;
                 if !ack.session_present {
                     self.receipts.clear();
                 }

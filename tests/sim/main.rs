@@ -66,6 +66,9 @@ const RULES: &str = "
 publish = 'site/+/+'
 subscribe = 'site/#'
 [[acl]]
+publish = 'will/+'
+subscribe = 'will/#'
+[[acl]]
 client_id = 'client-12'
 subscribe = ['command', 'command/+/#']
 [[acl]]
@@ -96,6 +99,9 @@ fn clients() -> Vec<Client> {
         Client::leaver(15, "$share/once/site/#", QoS::AtLeastOnce),
         Client::subscriber(16, "$share/twice/site/#", QoS::ExactlyOnce),
         Client::leaver(17, "$share/twice/site/#", QoS::ExactlyOnce),
+        Client::mortal(5, "will/5"),
+        Client::mortal(6, "will/6"),
+        Client::subscriber(7, "will/#", QoS::AtLeastOnce),
     ]
 }
 

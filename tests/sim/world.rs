@@ -97,6 +97,7 @@ pub struct World {
     /// Sessions ended by their clients, and messages that ended with a session.
     pub left: u32,
     ended_with_session: u64,
+    pub had_full_disk: bool,
 }
 
 const WALL_AT_START: u64 = 1_700_000_000_000;
@@ -131,6 +132,7 @@ impl World {
             reloads: 0,
             left: 0,
             ended_with_session: 0,
+            had_full_disk: false,
         };
         world.drain();
         for client in 0..counts.0 {
@@ -418,6 +420,7 @@ impl World {
             }
             Event::Disk => {
                 self.store.full = !self.store.full;
+                self.had_full_disk = true;
                 self.plan_weather(Event::Disk);
             }
             Event::Crash => self.crash(),
@@ -548,7 +551,8 @@ impl World {
         for pipe in std::mem::take(&mut self.pipes).into_values() {
             self.peer_lost(pipe.peer);
         }
-        for client in self.clients.iter_mut().filter(|client| client.leaves) {
+        let told_too_soon = self.had_full_disk;
+        for client in self.clients.iter_mut().filter(|client| client.leaves && (!client.ended || told_too_soon)) {
             // The end of its last session may be undone: it makes sure.
             (client.leaving, client.subscribed) = (true, false);
         }

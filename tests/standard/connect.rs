@@ -1,6 +1,6 @@
 //! CONNECT and CONNACK: section 3.1 and 3.2 of both standards.
 
-use crate::rig::{Client, Rig};
+use crate::rig::{Client, Rig, WRITTEN};
 use crate::wire::{
     ALL, Connect, DISCONNECT, PINGREQ, V5, V31, V311, field, hello, packet, publish, resume, subscribe, text,
 };
@@ -262,6 +262,34 @@ fn sessions_are_kept_and_resumed_as_the_client_asks() {
         let (client, present) = rig.join(&resume(level, "c"));
         assert!(!present, "a clean session ends with its connection");
         rig.publish(other, &publish("a", "nor this").qos(1, 3));
+        assert_eq!(rig.read(client), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn who_was_told_that_the_session_is_new_does_not_get_the_old_one_after_a_power_cut() {
+    for level in ALL {
+        let mut rig = Rig::new();
+        let begin = |rig: &mut Rig| {
+            let client = rig.connect(&resume(level, "c"));
+            rig.subscribe(client, "a", 1);
+            rig.lose(client);
+            rig.pass(WRITTEN);
+        };
+        begin(&mut rig);
+        rig.store_hangs = true;
+        let client = rig.dial(&hello(level, "c"));
+        assert_eq!(rig.read(client), Vec::<String>::new(), "the end of the old session is not on the disk yet");
+        rig.cut_power();
+        let (_, present) = rig.join(&resume(level, "c"));
+        assert_eq!(present, level != V31, "nobody was told that it ended");
+        begin(&mut rig);
+        rig.connect(&hello(level, "c"));
+        rig.cut_power();
+        let (client, present) = rig.join(&resume(level, "c"));
+        assert!(!present);
+        let other = rig.connect(&hello(level, "pub"));
+        rig.publish(other, &publish("a", "x").qos(1, 1));
         assert_eq!(rig.read(client), Vec::<String>::new());
     }
 }

@@ -100,6 +100,11 @@ impl Rig {
         self.store.disk.recover().retained.len()
     }
 
+    /// Bytes that wait for the disk.
+    pub fn pending_bytes(&self) -> usize {
+        self.engine.status().pending_bytes
+    }
+
     /// A client that must be let in; true with it if the server has its session.
     pub fn join(&mut self, connect: &Connect) -> (Client, bool) {
         let client = self.dial(connect);
@@ -223,7 +228,15 @@ impl Rig {
     /// wait for longer than a quarter of a second.
     pub fn restart(&mut self) {
         self.pass(WRITTEN);
+        self.cut_power();
+    }
+
+    /// The same at this very moment.
+    pub fn cut_power(&mut self) {
         self.lives += 1;
+        self.store_hangs = false;
+        let disk = std::mem::take(&mut self.store).disk;
+        self.store.disk = disk;
         self.engine = start(&self.config, self.now, self.store.disk.recover(), self.lives);
         self.lines.iter_mut().for_each(|line| line.is_closed = true);
         self.drain();

@@ -1,7 +1,9 @@
 //! The will: sections 3.1.2.5 and 3.1.3.2 of 5.0, 3.1.2.5 of 3.1.1.
 
 use crate::rig::{Client, Rig};
-use crate::wire::{ALL, Connect, DISCONNECT, V5, hello, packet, pair, publish, resume, text};
+use crate::wire::{
+    ALL, Connect, DISCONNECT, PINGREQ, V5, hello, packet, pair, puback, publish, resume, subscribe, text,
+};
 
 /// A server, and somebody who waits for wills.
 fn watched(level: u8) -> (Rig, Client) {
@@ -259,4 +261,72 @@ fn a_new_connect_brings_a_new_will() {
         rig.lose(client);
         assert_eq!(rig.read(watch), ["will/c=second qos 0"]);
     }
+}
+
+#[test]
+fn the_will_of_a_session_that_ends_with_its_connection_survives_a_power_cut_too() {
+    for level in ALL {
+        let mut rig = Rig::new();
+        let watch = rig.connect(&resume(level, "watch"));
+        rig.subscribe(watch, "will/#", 1);
+        // Whoever has CONNACK has a will that is on the disk, and the power goes at that moment.
+        let client = rig.connect(&hello(level, "c").will("will/c", "gone", 1, false));
+        rig.subscribe(client, "t", 1);
+        rig.cut_power();
+        let (client, present) = rig.join(&resume(level, "c"));
+        assert!(!present, "the session ended with its connection");
+        let watch = rig.connect(&resume(level, "watch"));
+        let sent = rig.one(watch);
+        assert_eq!(sent.text(), "will/c=gone qos 1");
+        rig.send(watch, puback(sent.pkid));
+        // It went out, and does not again.
+        rig.lose(client);
+        rig.restart();
+        let watch = rig.connect(&resume(level, "watch"));
+        assert_eq!(rig.read(watch), NOTHING);
+        // The will of one that said goodbye is no more.
+        let client = rig.connect(&hello(level, "c").will("will/c", "gone", 1, false));
+        rig.send(client, DISCONNECT);
+        rig.restart();
+        let watch = rig.connect(&resume(level, "watch"));
+        assert_eq!(rig.read(watch), NOTHING);
+    }
+}
+
+#[test]
+fn connack_waits_for_the_will_to_be_safe_and_for_nothing_where_there_is_none() {
+    for level in ALL {
+        let mut rig = Rig::new();
+        rig.store_hangs = true;
+        let other = rig.connect(&hello(level, "without a will"));
+        let client = rig.dial(&hello(level, "c").will("will/c", "gone", 0, false));
+        rig.send(client, [subscribe(level, 5, &[], &[("t", 0)]), PINGREQ.to_vec()].concat());
+        rig.publish(other, &publish("t", "early"));
+        assert_eq!(rig.read(client), NOTHING, "CONNACK comes first [MQTT-3.2.0-1]");
+        rig.store_answers();
+        let mut sent = rig.read(client);
+        assert!(sent.remove(0).starts_with("connack"), "{sent:?}");
+        sent.sort();
+        assert_eq!(sent, ["pingresp", "suback 5 [00]", "t=early qos 0"]);
+        // One that goes before it is in was never there.
+        rig.store_hangs = true;
+        let client = rig.dial(&hello(level, "d").will("will/c", "gone", 0, false));
+        rig.send(client, DISCONNECT);
+        assert!(rig.is_closed(client));
+        assert_eq!(rig.read(client), NOTHING);
+    }
+}
+
+#[test]
+fn wills_do_not_gather_while_the_disk_hangs() {
+    let mut rig = Rig::with("[store]\ncommit_bytes = \"32KiB\"\nmax_pending_bytes = \"64KiB\"");
+    rig.store_hangs = true;
+    let mut let_in = 0;
+    for number in 0..200 {
+        let connect = hello(V5, &format!("c{number}")).will("will/c", &"x".repeat(1000), 0, false);
+        let client = rig.dial(&connect);
+        let_in += rig.read(client).len();
+    }
+    assert!(rig.pending_bytes() <= 80 << 10, "{}", rig.pending_bytes());
+    assert!(let_in > 100, "whoever there is no room for is let in without a will on the disk: {let_in}");
 }

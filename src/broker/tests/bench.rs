@@ -87,7 +87,7 @@ impl Disk {
             queue.count += 1;
             queue.bytes += row.message.cost() as u64;
             queue.last = last;
-            if row.delivery.qos == QoS::ExactlyOnce {
+            if row.delivery.pkid != 0 {
                 queue.last_pkid = row.delivery.pkid;
             }
         }

@@ -164,7 +164,7 @@ fn will_bytes() {
         let will = Will { topic, payload, qos: 0, retain, delay, expiry, properties };
         bench.broker.local_set_will(now, &mut bench.queues, session, Some(will), Token(1))
     };
-    assert_eq!(set(9), queue::Outcome::Done);
+    assert_eq!(set(9), queue::Outcome::Pending);
     assert_eq!(set(10), queue::Outcome::Refused(Refusal::Full));
     assert_eq!(bench.hits(Limit::WillBytes), 2);
 }

@@ -10,7 +10,7 @@ use moteway::engine::{Engine, Input, Login, Output, Start, Status};
 use moteway::mqtt::{ConnAck, ConnAckProperties, ConnId, Packet, ReasonCode, Version};
 use moteway::mqttsn::decode_datagram;
 use moteway::mqttsn::framing::Framer;
-use moteway::queue::{Recovered, Reply};
+use moteway::queue::{RecordKind, Recovered, Reply};
 use moteway::time::{Duration, Instant, Now, Wall};
 
 use crate::store::SimStore;
@@ -145,9 +145,10 @@ impl World {
         self.work_off();
         let counted = self.lines();
         let has_nodes = self.status().gateway.clients > 0;
-        let now = at(self.now, self.wall);
-        self.engine = start(self.config, now, self.store.disk.recover(), self.restarts + 1);
-        let found = self.lines();
+        let recovered = self.store.disk.recover();
+        let found = rows(&recovered);
+        // A start may add to them: wills that are due by the clock on the wall.
+        self.engine = start(self.config, at(self.now, self.wall), recovered, self.restarts + 1);
         if has_nodes {
             let is_known = |(name, count): (&String, &u64)| counted.get(name).is_some_and(|known| known >= count);
             assert!(found.iter().all(is_known), "{counted:?} were counted, and {found:?} found again");
@@ -555,6 +556,15 @@ impl World {
 fn start(config: &Config, now: Now, recovered: Recovered, seed: u64) -> Engine {
     let start = Start { config, recovered, seed };
     Engine::new(now, start).expect("the configuration is good")
+}
+
+/// How many rows each queue has, by its name.
+fn rows(recovered: &Recovered) -> BTreeMap<String, u64> {
+    let dests = recovered.records.iter().filter(|(kind, ..)| *kind == RecordKind::Dest);
+    let names: BTreeMap<&[u8], String> =
+        dests.map(|(_, key, name)| (&**key, String::from_utf8_lossy(name).into_owned())).collect();
+    let name = |dest: u16| names.get(&dest.to_be_bytes()[..]).cloned().unwrap_or_else(|| format!("orphan:{dest}"));
+    recovered.queues.iter().map(|queue| (name(queue.dest.0), queue.count)).collect()
 }
 
 fn at(now: Instant, wall: u64) -> Now {
