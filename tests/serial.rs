@@ -130,3 +130,14 @@ fn run(program: &PathBuf, arguments: &[&str], input: Vec<u8>) -> Vec<u8> {
     assert!(child.wait().unwrap().success());
     output
 }
+
+#[test]
+fn the_example_of_a_radio_module_is_what_the_framing_takes() {
+    let (_, line) = DOCUMENT.split_once("arrives as\n`").unwrap();
+    let (line, _) = line.split_once('`').unwrap();
+    let line: Vec<u8> = line.split(' ').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+    let [frame] = &decode(&mut Framer::xbee(MTU, false), &line)[..] else { panic!("no frame, or more") };
+    let (envelope, message) = moteway::mqttsn::decode_datagram(frame).unwrap();
+    assert_eq!(envelope.unwrap().node, [0x00, 0x13, 0xA2, 0x00, 0x40, 0x52, 0x2B, 0xAA]);
+    assert!(matches!(message, Message::PingReq(_)));
+}

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::schema::{
-    Admin, Auth, Bind, Broker, Config, Direction, Durability, Gateway, IdentitySource, Jwt, Listener, Log,
-    LogFormat, LogLevel, Protocol, Rule, RuleQos, RuleRetain, Sn, Store, Upstream, UpstreamVersion, WhenFull,
+    Admin, Auth, Bind, Broker, CertificateName, Config, Direction, Durability, Framing, Gateway, IdentitySource,
+    Jwt, LinkDtls, Listener, Log, LogFormat, LogLevel, Protocol, Rule, RuleQos, RuleRetain, SerialLink, Sn, Store,
+    UdpLink, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -181,6 +182,53 @@ impl Default for Sn {
             node_rate: 0,
             node_burst: 100,
             client: Vec::new(),
+        }
+    }
+}
+
+/// Without its address.
+impl Default for UdpLink {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            multicast: Vec::new(),
+            multicast_interfaces: Vec::new(),
+            multicast_hops: 1,
+            receive_buffer: 4 * MIB,
+            dtls: None,
+        }
+    }
+}
+
+/// Without its device.
+impl Default for SerialLink {
+    fn default() -> Self {
+        Self {
+            device: PathBuf::new(),
+            baud: 115_200,
+            framing: Framing::Length,
+            rtscts: false,
+            gap: Duration::ZERO,
+            turnaround: Duration::ZERO,
+        }
+    }
+}
+
+/// Without its files.
+impl Default for LinkDtls {
+    fn default() -> Self {
+        Self {
+            cert: None,
+            key: None,
+            client_ca: None,
+            identity: CertificateName::default(),
+            crl: Vec::new(),
+            psk_file: None,
+            max_associations: 1000,
+            max_handshakes: 64,
+            max_hellos_per_second: 200,
+            handshake_timeout: Duration::from_secs(40),
+            idle_timeout: Duration::from_secs(DAY),
         }
     }
 }

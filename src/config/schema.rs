@@ -414,17 +414,55 @@ pub struct Link {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkKind {
-    /// With the groups that ADVERTISE goes to and SEARCHGW comes by.
-    Udp {
-        bind: SocketAddr,
-        multicast: Vec<SocketAddr>,
-    },
-    Serial {
-        device: PathBuf,
-        baud: u32,
-        framing: Framing,
-        rtscts: bool,
-    },
+    Udp(UdpLink),
+    Serial(SerialLink),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct UdpLink {
+    pub bind: SocketAddr,
+    /// The groups that ADVERTISE goes to and SEARCHGW comes by.
+    pub multicast: Vec<SocketAddr>,
+    /// The network interfaces where they are joined; none: the one that the routes say.
+    pub multicast_interfaces: Vec<String>,
+    /// How many networks far a message to a group goes.
+    pub multicast_hops: u8,
+    /// What the system keeps for us while we are busy.
+    pub receive_buffer: usize,
+    pub dtls: Option<Box<LinkDtls>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SerialLink {
+    pub device: PathBuf,
+    pub baud: u32,
+    pub framing: Framing,
+    pub rtscts: bool,
+    /// Silence between two messages to the line.
+    pub gap: Duration,
+    /// Silence between the last octet from the line and the next message to it.
+    pub turnaround: Duration,
+}
+
+/// `[link.dtls]`: with a certificate, pre-shared keys or both.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkDtls {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Nodes with certificates must show one of this CA.
+    pub client_ca: Option<PathBuf>,
+    /// Where in a node's certificate its name is.
+    pub identity: CertificateName,
+    /// Files of revoked certificates of nodes.
+    pub crl: Vec<PathBuf>,
+    /// Lines `identity:key`.
+    pub psk_file: Option<PathBuf>,
+    pub max_associations: usize,
+    pub max_handshakes: usize,
+    pub max_hellos_per_second: u32,
+    pub handshake_timeout: Duration,
+    /// An association is closed after this silence.
+    pub idle_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -433,6 +471,9 @@ pub enum Framing {
     Slip,
     Cobs,
     Hdlc,
+    /// Of an XBee module: API mode 1, or 2 with escapes.
+    Xbee,
+    XbeeEscaped,
 }
 
 /// `[[upstream]]`

@@ -127,15 +127,18 @@ fn links(config: &Config, found: &mut Vec<Finding>) {
     let mut seen = Vec::new();
     for (i, link) in config.link.iter().enumerate() {
         let (key, what) = match &link.kind {
-            LinkKind::Udp { bind, .. } if bind.port() != 0 => ("bind", bind.to_string()),
-            LinkKind::Serial { device, .. } => ("device", device.display().to_string()),
-            LinkKind::Udp { .. } => continue,
+            LinkKind::Udp(udp) if udp.bind.port() != 0 => ("bind", udp.bind.to_string()),
+            LinkKind::Serial(serial) => ("device", serial.device.display().to_string()),
+            LinkKind::Udp(_) => continue,
         };
         if seen.contains(&what) {
             let message = format!("{what} is used by two links");
             found.push(Finding::error(format!("link[{i}].{key}"), message, "give each link its own"));
         }
         seen.push(what);
+        if let LinkKind::Udp(udp) = &link.kind {
+            transport::check_link(i, udp, found);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which keys each table has, what they may hold, and their defaults.
 
-use std::net::SocketAddr;
+mod link;
+
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
@@ -9,9 +10,9 @@ use crate::config::AclFilter;
 use crate::config::identity;
 use crate::config::reader::Section;
 use crate::config::schema::{
-    AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Framing,
-    Gateway, Jwt, Link, LinkKind, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos,
-    RuleRetain, ServerTls, Sn, SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
+    AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Gateway,
+    Jwt, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos, RuleRetain, ServerTls, Sn,
+    SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::uplink::{alpn, interface, pin, proxy, source_address};
 use crate::config::url::url;
@@ -52,7 +53,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let connections = broker.max_connections;
     let listener = root.sections("listener", |s| listener(s, connections, &auth));
     let acl = root.sections("acl", acl);
-    let link = root.sections("link", link);
+    let link = root.sections("link", link::link);
     let upstream = root.sections("upstream", upstream);
     Config {
         gateway,
@@ -240,13 +241,14 @@ fn listener(s: &mut Section<'_>, connections: usize, auth: &Auth) -> Listener {
     }
 }
 
+const CERTIFICATE_NAMES: &[(&str, CertificateName)] = &[
+    ("cn", CertificateName::CommonName),
+    ("san-dns", CertificateName::SanDns),
+    ("san-email", CertificateName::SanEmail),
+    ("san-uri", CertificateName::SanUri),
+];
+
 fn server_tls(s: &mut Section<'_>) -> ServerTls {
-    const NAMES: &[(&str, CertificateName)] = &[
-        ("cn", CertificateName::CommonName),
-        ("san-dns", CertificateName::SanDns),
-        ("san-email", CertificateName::SanEmail),
-        ("san-uri", CertificateName::SanUri),
-    ];
     const CLIENT_CERTS: &[(&str, ClientCert)] =
         &[("required", ClientCert::Required), ("optional", ClientCert::Optional)];
     const VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
@@ -255,7 +257,7 @@ fn server_tls(s: &mut Section<'_>) -> ServerTls {
         cert: s.require("cert", "\"/etc/moteway/tls/cert.pem\"", path).unwrap_or_default(),
         key: s.require("key", "\"/etc/moteway/tls/key.pem\"", path).unwrap_or_default(),
         client_ca: s.optional("client_ca", path),
-        identity: s.get("identity", CertificateName::CommonName, choice(NAMES)),
+        identity: s.get("identity", CertificateName::CommonName, choice(CERTIFICATE_NAMES)),
         client_cert: s.get("client_cert", default.client_cert, choice(CLIENT_CERTS)),
         crl: s.list("crl", path).unwrap_or(default.crl),
         min_version: s.get("min_version", default.min_version, choice(VERSIONS)),
@@ -341,16 +343,6 @@ fn sn_client(s: &mut Section<'_>) -> SnClient {
 /// ADVERTISE says the time to the next one in 16 bits.
 const ADVERTISE: Duration = Duration::from_secs(u16::MAX as u64);
 
-/// The address and port of a multicast group.
-fn group(value: &DeValue<'_>) -> Parsed<SocketAddr> {
-    let group = address(value)?;
-    if group.ip().is_multicast() && group.port() != 0 {
-        return Ok(group);
-    }
-    let help = "write a group and its port: \"225.1.1.1:1883\" or \"[ff02::fe]:1883\"";
-    Err(Wrong::new(format!("{group} is not the address of a multicast group"), help))
-}
-
 /// MQTT-SN 5.3.11: 0x0000 and 0xFFFF are reserved.
 fn predefined_id(value: &DeValue<'_>) -> Parsed<u16> {
     integer(1..=65_534)(value)
@@ -361,51 +353,6 @@ fn topic_name(topic: &str) -> Parsed<()> {
         let help = "write the whole topic in quotes, without wildcards: \"a/b\" = 1";
         Wrong::new(format!("{topic:?}: {error}"), help)
     })
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Udp,
-    Serial,
-}
-
-fn link(s: &mut Section<'_>) -> Link {
-    const KINDS: &[(&str, Kind)] = &[("udp", Kind::Udp), ("serial", Kind::Serial)];
-    const FRAMINGS: &[(&str, Framing)] =
-        &[("length", Framing::Length), ("slip", Framing::Slip), ("cobs", Framing::Cobs), ("hdlc", Framing::Hdlc)];
-    const MTU: RangeInclusive<u64> = 16..=65_535;
-    let name = s.require("name", "\"radio\"", name).unwrap_or_default();
-    let known_only = s.get("known_only", false, boolean);
-    match s.require("kind", "\"udp\"", choice(KINDS)) {
-        Some(Kind::Serial) => {
-            for key in ["bind", "multicast"] {
-                s.refuse(key, "is for links of kind \"udp\"");
-            }
-            let kind = LinkKind::Serial {
-                device: s.require("device", "\"/dev/ttyUSB0\"", path).unwrap_or_default(),
-                baud: s.get("baud", 115_200, integer(50..=4_000_000)),
-                framing: s.get("framing", Framing::Length, choice(FRAMINGS)),
-                rtscts: s.get("rtscts", false, boolean),
-            };
-            Link { name, kind, mtu: s.get("mtu", 255, bytes(MTU)), known_only }
-        }
-        kind => {
-            if kind.is_some() {
-                for key in ["device", "baud", "framing", "rtscts"] {
-                    s.refuse(key, "is for links of kind \"serial\"");
-                }
-            }
-            let bind = match kind {
-                Some(_) => s.require("bind", "\"0.0.0.0:1883\"", address),
-                None => s.optional("bind", address),
-            };
-            let kind = LinkKind::Udp {
-                bind: bind.unwrap_or(([0, 0, 0, 0], 0).into()),
-                multicast: s.list("multicast", group).unwrap_or_default(),
-            };
-            Link { name, kind, mtu: s.get("mtu", 1400, bytes(MTU)), known_only }
-        }
-    }
 }
 
 fn upstream(s: &mut Section<'_>) -> Upstream {

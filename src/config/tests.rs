@@ -88,9 +88,16 @@ fn shipped_examples_are_good_and_show_the_defaults() {
 #[test]
 fn a_link_without_its_optional_keys_is_as_in_the_shipped_file() {
     let mut shipped = Config::parse(&with_examples()).unwrap().link;
-    let LinkKind::Udp { multicast, .. } = &mut shipped[0].kind else { panic!("{:?}", shipped[0]) };
-    assert_eq!(std::mem::take(multicast).len(), 2, "an example that is no default");
-    let short = "[[link]]\nname = \"udp\"\nkind = \"udp\"\nbind = \"0.0.0.0:1883\"\n\
+    let LinkKind::Udp(udp) = &mut shipped[0].kind else { panic!("{:?}", shipped[0]) };
+    // Examples that are no defaults.
+    assert_eq!(std::mem::take(&mut udp.multicast).len(), 2);
+    assert_eq!(std::mem::take(&mut udp.multicast_interfaces).len(), 2);
+    let dtls = *udp.dtls.take().unwrap();
+    let files = [&dtls.cert, &dtls.key, &dtls.client_ca, &dtls.psk_file].map(Option::is_some);
+    assert_eq!((files, dtls.crl.len()), ([true; 4], 1));
+    let default = LinkDtls::default();
+    assert_eq!(LinkDtls { cert: None, key: None, client_ca: None, psk_file: None, crl: vec![], ..dtls }, default);
+    let short = "[[link]]\nname = \"udp\"\nkind = \"udp\"\nbind = \"[::]:1883\"\n\
                  [[link]]\nname = \"radio\"\nkind = \"serial\"\ndevice = \"/dev/ttyUSB0\"\n";
     assert_eq!(Config::parse(short).unwrap().link, shipped);
 }
@@ -287,8 +294,8 @@ fn each_framing_has_its_name() {
     let framing = |key: &str| {
         let text = format!("[[link]]\nname = \"a\"\nkind = \"serial\"\ndevice = \"/d\"\n{key}\n");
         match Config::parse(&text).unwrap_or_else(|e| panic!("{e}")).link.remove(0).kind {
-            LinkKind::Serial { framing, .. } => framing,
-            LinkKind::Udp { .. } => panic!("{text}"),
+            LinkKind::Serial(serial) => serial.framing,
+            LinkKind::Udp(_) => panic!("{text}"),
         }
     };
     assert_eq!(framing(""), Framing::Length);
@@ -296,6 +303,8 @@ fn each_framing_has_its_name() {
     assert_eq!(framing("framing = \"slip\""), Framing::Slip);
     assert_eq!(framing("framing = \"cobs\""), Framing::Cobs);
     assert_eq!(framing("framing = \"hdlc\""), Framing::Hdlc);
+    assert_eq!(framing("framing = \"xbee\""), Framing::Xbee);
+    assert_eq!(framing("framing = \"xbee-escaped\""), Framing::XbeeEscaped);
 }
 
 #[test]

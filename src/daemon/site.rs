@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tokio::task::{AbortHandle, spawn_local};
 
-use crate::config::{Bind, Config, Ids, LinkId, LinkKind, Listener, ListenerId, Protocol, UpstreamId};
+use crate::config::{Bind, Config, Ids, LinkId, LinkKind, Listener, ListenerId, Protocol, UdpLink, UpstreamId};
 use crate::daemon::credentials::{self, LoginFiles};
 use crate::daemon::reload::Watched;
 use crate::daemon::start::dual_stack;
@@ -16,8 +16,8 @@ use crate::daemon::{DaemonError, Ready};
 use crate::engine::{Credentials, Input, Plan};
 use crate::io::tls::{Reload, ServerIdentity, Validity};
 use crate::io::{
-    Driver, ListenerOptions, Listening, SerialOptions, Target, UdpPort, Verifier, bind_listener, bind_udp,
-    bind_unix_listener, let_share_port, serve_serial, serve_udp, serve_verdicts, set_socket_mode,
+    Driver, DtlsIdentity, ListenerOptions, Listening, Target, UdpOptions, UdpPort, Verifier, bind_listener,
+    bind_udp, bind_unix_listener, let_share_port, serve_serial, serve_udp, serve_verdicts, set_socket_mode,
 };
 
 /// All of it, as one configuration has it.
@@ -44,15 +44,17 @@ struct OpenLink {
 }
 
 /// What the files hold that a configuration names.
+#[derive(Default)]
 pub(super) struct Files {
     targets: BTreeMap<UpstreamId, Rc<Target>>,
     identities: BTreeMap<ListenerId, Rc<ServerIdentity>>,
+    dtls: BTreeMap<LinkId, Rc<DtlsIdentity>>,
 }
 
 impl Files {
     /// Reads and checks certificates, which are judged by `time`, keys and passwords.
     pub(super) fn read(config: &Config, ids: &Ids, time: &Validity) -> Result<Self, DaemonError> {
-        let mut files = Self { targets: BTreeMap::new(), identities: BTreeMap::new() };
+        let mut files = Self::default();
         for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {
             let target = Target::new(upstream, time).map_err(|error| DaemonError::tls(&upstream.name, error))?;
             target.check_secrets().map_err(DaemonError::Password)?;
@@ -63,6 +65,12 @@ impl Files {
             let identity =
                 ServerIdentity::load(tls, time).map_err(|error| DaemonError::tls(&listener.name, error))?;
             files.identities.insert(*id, identity);
+        }
+        for (id, link) in ids.link.iter().zip(&config.link) {
+            let Some(dtls) = udp(&link.kind).and_then(|udp| udp.dtls.as_deref()) else { continue };
+            let identity =
+                DtlsIdentity::load(dtls, link.mtu, time).map_err(|error| DaemonError::tls(&link.name, error))?;
+            files.dtls.insert(*id, identity);
         }
         Ok(files)
     }
@@ -84,13 +92,12 @@ impl Site {
         files: Files,
         time: Validity,
     ) -> Result<(Self, Ready), DaemonError> {
-        let empty = Files { targets: BTreeMap::new(), identities: BTreeMap::new() };
         let mut site = Self {
             driver: Rc::clone(driver),
             config: Config { listener: Vec::new(), ..Config::default() },
             ids: Ids::default(),
             time,
-            files: empty,
+            files: Files::default(),
             listeners: BTreeMap::new(),
             links: BTreeMap::new(),
         };
@@ -120,6 +127,11 @@ impl Site {
             let Some(identity) = self.files.identities.get(id) else { continue };
             let identity = Rc::clone(identity) as Rc<dyn Reload>;
             watched.push(Watched::new(format!("listener {}", listener.name), identity));
+        }
+        for (id, link) in self.ids.link.iter().zip(&self.config.link) {
+            let Some(identity) = self.files.dtls.get(id) else { continue };
+            let identity = Rc::clone(identity) as Rc<dyn Reload>;
+            watched.push(Watched::new(format!("link {}", link.name), identity));
         }
         for (id, upstream) in self.ids.upstream.iter().zip(&self.config.upstream) {
             if let (Some(target), Some(_)) = (self.files.targets.get(id), &upstream.tls) {
@@ -202,13 +214,22 @@ impl Site {
         }
         let v4: Vec<_> = config.link.iter().filter_map(|link| udp_address(&link.kind)).collect();
         for (id, link) in ids.link.iter().zip(&config.link) {
-            let LinkKind::Udp { bind, multicast } = &link.kind else { continue };
-            let bind = *bind;
+            let Some(settings) = udp(&link.kind) else { continue };
+            let bind = settings.bind;
             // A socket goes on wherever it is still wanted as it is.
             let open = self.links.values().find(|open| udp_address(&open.kind) == Some(bind) && bind.port() != 0);
             let port = match open.and_then(|open| Some((open, open.udp.as_ref()?))) {
-                Some((open, port)) if open.kind == link.kind => Ok(Rc::clone(port)),
-                open => bind_udp(bind, dual_stack(bind, &v4), multicast, open.map(|(_, port)| &**port)),
+                Some((open, port)) if open.kind == link.kind && port.takes(link.mtu) => Ok(Rc::clone(port)),
+                open => {
+                    let options = UdpOptions {
+                        name: &link.name,
+                        settings,
+                        mtu: link.mtu,
+                        dual_stack: dual_stack(bind, &v4),
+                        dtls: files.dtls.get(id).map(Rc::clone),
+                    };
+                    bind_udp(options, open.map(|(_, port)| &**port))
+                }
             };
             let port = port.map_err(|error| DaemonError::bind("link", &link.name, bind.into(), error))?;
             sockets.udp.insert(*id, port);
@@ -244,7 +265,7 @@ impl Site {
     }
 
     /// Switches to what was made.
-    fn serve(&mut self, config: Config, ids: Ids, files: Files, sockets: Sockets) {
+    fn serve(&mut self, config: Config, ids: Ids, mut files: Files, sockets: Sockets) {
         // Above this the engine sheds what it may; twice as much means that even answers are not taken.
         self.driver.set_pause_bytes(config.broker.max_outbox_bytes.saturating_mul(2));
         let mut listeners = BTreeMap::new();
@@ -254,6 +275,13 @@ impl Site {
             listeners.insert(id, OpenListener { bind: listener.bind.clone(), listening, task });
         }
         self.listeners = listeners;
+        // A socket that goes on keeps its associations; the next handshake on it gets what was read now.
+        for (id, identity) in &mut files.dtls {
+            if let Some(known) = sockets.udp.get(id).and_then(|port| port.identity()) {
+                known.adopt(identity);
+                *identity = known;
+            }
+        }
         self.serve_links(&config, &ids, sockets.udp);
         (self.config, self.ids, self.files) = (config, ids, files);
     }
@@ -271,14 +299,13 @@ impl Site {
             }
             let port = udp.remove(id);
             let task = match (&link.kind, &port) {
-                (LinkKind::Serial { device, baud, rtscts, .. }, _) => {
-                    let options = SerialOptions { device: device.clone(), baud: *baud, rtscts: *rtscts };
-                    spawn_local(serve_serial(Rc::clone(&self.driver), *id, options))
+                (LinkKind::Serial(serial), _) => {
+                    spawn_local(serve_serial(Rc::clone(&self.driver), *id, serial.clone()))
                 }
-                (LinkKind::Udp { .. }, Some(port)) => {
+                (LinkKind::Udp(_), Some(port)) => {
                     spawn_local(serve_udp(Rc::clone(&self.driver), *id, Rc::clone(port)))
                 }
-                (LinkKind::Udp { .. }, None) => continue,
+                (LinkKind::Udp(_), None) => continue,
             };
             let open = OpenLink { kind: link.kind.clone(), udp: port, task: task.abort_handle() };
             self.links.insert(*id, open);
@@ -295,11 +322,15 @@ impl Site {
     }
 }
 
-fn udp_address(kind: &LinkKind) -> Option<SocketAddr> {
+fn udp(kind: &LinkKind) -> Option<&UdpLink> {
     match kind {
-        LinkKind::Udp { bind, .. } => Some(*bind),
-        LinkKind::Serial { .. } => None,
+        LinkKind::Udp(udp) => Some(udp),
+        LinkKind::Serial(_) => None,
     }
+}
+
+fn udp_address(kind: &LinkKind) -> Option<SocketAddr> {
+    udp(kind).map(|udp| udp.bind)
 }
 
 fn in_order<I: Ord + Copy, T>(ids: &[I], mut items: BTreeMap<I, T>) -> impl Iterator<Item = (I, T)> {

@@ -12,7 +12,7 @@ mod sn_topics;
 mod status;
 
 pub use crate::bridge::Login;
-pub use crate::broker::login::{Credentials, Intake, Proof};
+pub use crate::broker::login::{Credentials, Intake, Proof, certificate_name};
 pub use contract::{Input, Output};
 pub use reconfigure::Plan;
 pub use setup::Start;

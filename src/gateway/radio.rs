@@ -33,8 +33,8 @@ struct Link {
 impl Link {
     fn new(link: &config::Link) -> Self {
         let line = match &link.kind {
-            LinkKind::Udp { multicast, .. } => Line::Udp { groups: !multicast.is_empty() },
-            LinkKind::Serial { framing, .. } => Line::Serial { framer: framer(*framing, link.mtu), open: false },
+            LinkKind::Udp(udp) => Line::Udp { groups: !udp.multicast.is_empty() },
+            LinkKind::Serial(serial) => Line::Serial { framer: framer(serial.framing, link.mtu), open: false },
         };
         Self { config: link.clone(), line, stats: LinkStats::default() }
     }
@@ -158,7 +158,7 @@ impl Radio {
 
     /// A serial line, open or not.
     pub(super) fn is_line(&self, link: LinkId) -> bool {
-        self.link(link).is_some_and(|link| matches!(link.config.kind, LinkKind::Serial { .. }))
+        self.link(link).is_some_and(|link| matches!(link.config.kind, LinkKind::Serial(_)))
     }
 
     /// Both are UDP, or both are serial.
@@ -239,7 +239,7 @@ impl Radio {
         let Some(link) = self.links.get_mut(usize::from(at.0)).and_then(Option::as_mut) else { return true };
         let mtu = link.config.mtu;
         let start = self.bytes.len();
-        let fits = match &link.line {
+        let fits = match &mut link.line {
             Line::Udp { .. } => put(&mut self.bytes, node, radius, message, mtu),
             Line::Serial { open: false, .. } => {
                 self.link_down += 1;
@@ -293,6 +293,8 @@ fn framer(framing: Framing, mtu: usize) -> Framer {
         Framing::Slip => Framer::slip(mtu),
         Framing::Cobs => Framer::cobs(mtu),
         Framing::Hdlc => Framer::hdlc(mtu),
+        Framing::Xbee => Framer::xbee(mtu, false),
+        Framing::XbeeEscaped => Framer::xbee(mtu, true),
     }
 }
 

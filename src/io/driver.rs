@@ -12,6 +12,7 @@ use crate::config::{LinkId, ListenerId, UpstreamId};
 use crate::engine::{Engine, Input, Login, Output};
 use crate::io::deadline::{self, Alarm};
 use crate::io::disk::Disk;
+use crate::io::dtls;
 use crate::io::notices::Notices;
 use crate::io::serial::SerialPort;
 use crate::io::turnstile::Turnstile;
@@ -39,6 +40,10 @@ pub struct Stats {
     pub handshakes_failed: u64,
     /// Outgoing datagrams dropped because the socket and its queue were full, or refused by the system.
     pub datagrams_dropped: u64,
+    /// Datagrams that came faster than they could be taken, as the system counts them.
+    pub datagrams_lost: u64,
+    /// Handshakes and associations of links with DTLS.
+    pub dtls: dtls::Stats,
     /// Outgoing serial writes dropped because the port was slow or closed.
     pub serial_dropped: u64,
 }
@@ -58,6 +63,7 @@ pub struct Driver {
 
 /// What is borrowed during a turn.
 pub(super) struct Core {
+    clock: Clock,
     pub(super) engine: Engine,
     pub(super) stats: Stats,
     pub(super) alarm: Alarm,
@@ -106,6 +112,7 @@ impl Driver {
             clock,
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             core: RefCell::new(Core {
+                clock,
                 engine,
                 stats: Stats::default(),
                 alarm: Alarm::default(),
@@ -188,7 +195,7 @@ impl Driver {
     /// Writes to the log what a shell has to say.
     pub(super) fn log(&self, notice: &Notice) {
         let now = self.clock.now();
-        self.core().notices.log(now.at, notice);
+        self.core().notice(now, notice);
     }
 
     /// Counts what a shell did.
@@ -300,6 +307,11 @@ impl Core {
         self.dispatch(now);
     }
 
+    /// Writes to the log what a shell has to say.
+    pub(super) fn notice(&mut self, now: Now, notice: &Notice) {
+        self.notices.log(now.at, notice);
+    }
+
     fn dispatch(&mut self, now: Now) {
         while let Some(output) = self.engine.poll_output() {
             match output {
@@ -312,11 +324,13 @@ impl Core {
                     self.wake(conn, |slot| slot.closing = Some(Box::new(rest)));
                 }
                 Output::Datagram { link, to, bytes } => match self.links.get(usize::from(link.0)) {
-                    Some(LinkPort::Udp(port)) => port.send(to, bytes, &mut self.stats),
+                    Some(LinkPort::Udp(port)) => {
+                        port.send(self.clock.to_system(now.at), to, bytes, &mut self.stats);
+                    }
                     _ => self.stats.datagrams_dropped += 1,
                 },
-                Output::Multicast { link, radius: _, bytes } => match self.links.get(usize::from(link.0)) {
-                    Some(LinkPort::Udp(port)) => port.send_to_groups(&bytes, &mut self.stats),
+                Output::Multicast { link, radius, bytes } => match self.links.get(usize::from(link.0)) {
+                    Some(LinkPort::Udp(port)) => port.send_to_groups(radius, &bytes, &mut self.stats),
                     _ => self.stats.datagrams_dropped += 1,
                 },
                 Output::SerialWrite { link, bytes } => match self.links.get(usize::from(link.0)) {

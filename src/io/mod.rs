@@ -10,6 +10,7 @@ mod connection;
 mod deadline;
 mod disk;
 mod driver;
+mod dtls;
 mod http;
 mod listener;
 mod network;
@@ -24,12 +25,13 @@ mod websocket;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
+pub use dtls::{DtlsIdentity, Stats as DtlsStats};
 pub use listener::{
     Listener, ListenerOptions, Listening, SocketFile, bind_listener, bind_unix, bind_unix_listener, let_share_port,
     set_socket_mode,
 };
 pub use network::watch_network;
-pub use serial::{SerialOptions, serve_serial};
-pub use udp::{UdpPort, bind_udp, serve_udp};
+pub use serial::serve_serial;
+pub use udp::{UdpOptions, UdpPort, bind_udp, serve_udp};
 pub use upstream::{SecretError, Target};
 pub use verifier::{Verdicts, Verifier, serve_verdicts};

@@ -1,6 +1,6 @@
 //! MQTT-SN over UDP and over serial lines.
 
-use moteway::config::{Framing, LinkKind};
+use moteway::config::{LinkKind, SerialLink, UdpLink};
 use moteway::mqtt::QoS;
 
 use crate::client::{Client, publish};
@@ -10,8 +10,9 @@ use crate::setup::{Setup, any_port, tcp};
 
 #[test]
 fn sensors_on_udp_publish_and_each_gets_its_own() {
-    let setup =
-        Setup::new().with_listener(None).with_link(LinkKind::Udp { bind: any_port(), multicast: Vec::new() });
+    let setup = Setup::new()
+        .with_listener(None)
+        .with_link(LinkKind::Udp(UdpLink { bind: any_port(), ..UdpLink::default() }));
     let daemon = setup.start();
     let gateway = daemon.ready.links[0].1;
     let mut subscriber = Client::connect(tcp(&daemon, 0), "subscriber");
@@ -43,7 +44,7 @@ fn sensors_on_udp_publish_and_each_gets_its_own() {
 
 #[test]
 fn datagrams_that_are_nothing_are_nothing() {
-    let setup = Setup::new().with_link(LinkKind::Udp { bind: any_port(), multicast: Vec::new() });
+    let setup = Setup::new().with_link(LinkKind::Udp(UdpLink { bind: any_port(), ..UdpLink::default() }));
     let daemon = setup.start();
     let gateway = daemon.ready.links[0].1;
     let mut noise = Udp::new(gateway);
@@ -57,7 +58,7 @@ fn datagrams_that_are_nothing_are_nothing() {
 fn a_serial_line_is_served_past_noise_and_is_opened_again_after_it_vanished() {
     let dir = tempfile::tempdir().unwrap();
     let device = dir.path().join("radio");
-    let kind = LinkKind::Serial { device: device.clone(), baud: 115_200, framing: Framing::Length, rtscts: false };
+    let kind = LinkKind::Serial(SerialLink { device: device.clone(), ..SerialLink::default() });
     let daemon = Setup::new().with_listener(None).with_link(kind).start();
     let mut subscriber = Client::connect(tcp(&daemon, 0), "subscriber");
     subscriber.subscribe("field/#", QoS::AtMostOnce);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use moteway::config::LinkKind;
+use moteway::config::{LinkKind, UdpLink};
 use moteway::daemon::{self, DaemonError};
 use moteway::mqtt::{Connect, ConnectProperties, Packet, QoS, ReasonCode};
 
@@ -16,7 +16,7 @@ fn a_daemon_that_is_stopped_tells_its_clients_and_leaves_no_thread() {
     let before = threads();
     let setup = Setup::new()
         .with_listener(None)
-        .with_link(LinkKind::Udp { bind: any_port(), multicast: Vec::new() })
+        .with_link(LinkKind::Udp(UdpLink { bind: any_port(), ..UdpLink::default() }))
         .with_upstream("closed", "localhost", 1, None);
     let daemon = setup.start();
     let address = daemon.ready.listeners[0].1;

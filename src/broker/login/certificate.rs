@@ -10,7 +10,7 @@ use crate::config::CertificateName;
 ///
 /// # Errors
 /// Why it has none.
-pub(super) fn name(der: &[u8], which: CertificateName) -> Result<Box<str>, &'static str> {
+pub fn name(der: &[u8], which: CertificateName) -> Result<Box<str>, &'static str> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| "its certificate cannot be read")?;
     let name = match which {
         CertificateName::CommonName => common_name(&certificate)?,

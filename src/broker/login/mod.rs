@@ -31,6 +31,7 @@ use crate::config::{self, CertificateName, LoginWay};
 use crate::mqtt::{ConnId, Connect, ReasonCode};
 use crate::time::{Instant, Now, Wall};
 
+pub use certificate::name as certificate_name;
 pub use keys::Keys;
 
 /// What log-ins are checked against. The shell reads it from files, and may replace it at any time.

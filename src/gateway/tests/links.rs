@@ -1,6 +1,7 @@
 //! Links: serial lines, forwarders, discovery (MQTT-SN 5.5, 6.1).
 
 use super::*;
+use crate::config::Framing;
 
 const CONNECT_A: [u8; 7] = [7, 0x04, 0x04, 0x01, 0x00, 0x3C, b'a'];
 
@@ -36,8 +37,8 @@ fn a_serial_line_speaks_the_framing_it_is_given() {
     ];
     for (framing, connect, connack) in octets {
         let mut links = links();
-        let LinkKind::Serial { framing: of_link, .. } = &mut links[usize::from(SERIAL.0)].kind else { panic!() };
-        *of_link = framing;
+        let LinkKind::Serial(serial) = &mut links[usize::from(SERIAL.0)].kind else { panic!() };
+        serial.framing = framing;
         let mut world = World { gateway: Gateway::new(config(), &links), ..World::new() };
         world.input(Input::SerialOpened { link: SERIAL });
         world.input(Input::SerialBytes { link: SERIAL, bytes: connect });

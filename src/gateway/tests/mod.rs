@@ -18,7 +18,7 @@ mod will;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::config::{Framing, Link, LinkId, LinkKind, Sn, SnClient};
+use crate::config::{Link, LinkId, LinkKind, SerialLink, Sn, SnClient, UdpLink};
 use crate::gateway::tests::fake::Broker;
 use crate::gateway::{Gateway, Input, Output};
 use crate::mqtt::QoS;
@@ -62,12 +62,15 @@ fn config() -> Sn {
 fn links() -> Vec<Link> {
     let udp = |name: &str| Link {
         name: name.to_owned(),
-        kind: LinkKind::Udp { bind: ([127, 0, 0, 1], 1883).into(), multicast: vec![([225, 1, 1, 1], 1883).into()] },
+        kind: LinkKind::Udp(UdpLink {
+            bind: ([127, 0, 0, 1], 1883).into(),
+            multicast: vec![([225, 1, 1, 1], 1883).into()],
+            ..UdpLink::default()
+        }),
         mtu: 1400,
         known_only: false,
     };
-    let kind =
-        LinkKind::Serial { device: "/dev/ttyS0".into(), baud: 9600, framing: Framing::Length, rtscts: false };
+    let kind = LinkKind::Serial(SerialLink { device: "/dev/ttyS0".into(), ..SerialLink::default() });
     vec![udp("udp"), Link { name: "serial".to_owned(), kind, mtu: 60, known_only: false }, udp("other")]
 }
 

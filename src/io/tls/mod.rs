@@ -17,6 +17,7 @@ use crate::time::Duration;
 
 pub use client::client_config;
 pub use server::ServerIdentity;
+pub(super) use server::client_verifier;
 pub(super) use words::{explain, explain_client};
 
 /// What is wrong with a TLS setting.
@@ -29,7 +30,7 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    fn in_file(file: &Path, problem: impl Into<String>) -> Self {
+    pub(super) fn in_file(file: &Path, problem: impl Into<String>) -> Self {
         Self { file: Some(file.to_owned()), problem: problem.into() }
     }
 }
@@ -91,7 +92,7 @@ fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(file)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
@@ -102,7 +103,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(found)
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let pem = read(file)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound if pem_holds(&pem, "ENCRYPTED PRIVATE KEY") => {
@@ -119,11 +120,11 @@ fn pem_holds(pem: &[u8], label: &str) -> bool {
     pem.windows(label.len()).any(|window| window == label.as_bytes())
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(file).map_err(|error| TlsError::in_file(file, format!("cannot be read: {error}")))
 }
 
-fn pair_error(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
+pub(super) fn pair_error(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
     match error {
         rustls::Error::InconsistentKeys(_) => {
             TlsError::in_file(key, format!("is not the key of the certificate in {}", cert.display()))

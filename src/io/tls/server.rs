@@ -67,7 +67,7 @@ fn server_config(tls: &config::ServerTls, time: &Validity) -> Result<Arc<ServerC
         .with_protocol_versions(versions)
         .map_err(|error| TlsError { file: None, problem: error.to_string() })?;
     let builder = match &tls.client_ca {
-        Some(ca) => builder.with_client_cert_verifier(client_verifier(tls, ca)?),
+        Some(ca) => builder.with_client_cert_verifier(client_verifier(ca, &tls.crl, tls.client_cert)?),
         None => builder.with_no_client_auth(),
     };
     let mut config =
@@ -83,20 +83,24 @@ fn server_config(tls: &config::ServerTls, time: &Validity) -> Result<Arc<ServerC
 
 /// Checks client certificates. With CRLs, each certificate below the CA must be in the reach of one; a list past its
 /// date still counts, since a gateway may be far from where the next one is.
-fn client_verifier(tls: &config::ServerTls, ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+pub(in crate::io) fn client_verifier(
+    ca: &Path,
+    crl: &[PathBuf],
+    client_cert: ClientCert,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = Arc::new(roots(ca)?);
     let build = |lists: &[CertificateRevocationListDer<'static>]| {
         let provider = Arc::new(ring::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider);
         let builder = if lists.is_empty() { builder } else { builder.with_crls(lists.iter().cloned()) };
-        let builder = match tls.client_cert {
+        let builder = match client_cert {
             ClientCert::Required => builder,
             ClientCert::Optional => builder.allow_unauthenticated(),
         };
         builder.build()
     };
     let mut lists = Vec::new();
-    for file in &tls.crl {
+    for file in crl {
         let found = revocation_lists(file)?;
         build(&found).map_err(|error| TlsError::in_file(file, format!("not usable as a CRL: {error}")))?;
         lists.extend(found);

@@ -65,19 +65,19 @@ mod tests {
 
     #[test]
     fn zeros_become_the_distance_to_the_next() {
-        let framer = Framer::cobs(255);
+        let mut framer = Framer::cobs(255);
         // The CRC of the digits is 0x29B1.
-        assert_eq!(encode(&framer, &[b"123456789"]), b"\x0C123456789\x29\xB1\0");
-        assert_eq!(encode(&framer, &[&[0]]), [1, 3, 0xE1, 0xF0, 0]);
-        assert_eq!(encode(&framer, &[&[3, 5, 0]]), [3, 3, 5, 3, 0x6A, 0x39, 0]);
+        assert_eq!(encode(&mut framer, &[b"123456789"]), b"\x0C123456789\x29\xB1\0");
+        assert_eq!(encode(&mut framer, &[&[0]]), [1, 3, 0xE1, 0xF0, 0]);
+        assert_eq!(encode(&mut framer, &[&[3, 5, 0]]), [3, 3, 5, 3, 0x6A, 0x39, 0]);
     }
 
     #[test]
     fn blocks_of_254_are_followed_by_no_zero() {
-        let framer = Framer::cobs(1000);
+        let mut framer = Framer::cobs(1000);
         for (len, codes) in [(251, 1), (252, 1), (253, 2), (506, 2), (507, 3)] {
             let message = vec![7; len];
-            let line = encode(&framer, &[&message]);
+            let line = encode(&mut framer, &[&message]);
             assert_eq!(line.len(), codes + len + 3, "{len}");
             assert_eq!(decode(&mut Framer::cobs(1000), &line), [message]);
         }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_empty_block_that_some_senders_put_after_a_full_one_means_nothing() {
         let message = vec![7; 252];
-        let mut line = encode(&Framer::cobs(255), &[&message]);
+        let mut line = encode(&mut Framer::cobs(255), &[&message]);
         assert_eq!((line[0], line.pop()), (0xFF, Some(0)));
         line.extend([1, 0]);
         assert_eq!(decode(&mut Framer::cobs(255), &line), [message]);

@@ -57,11 +57,11 @@ mod tests {
 
     #[test]
     fn flags_and_escapes_are_escaped_and_the_checksum_goes_low_octet_first() {
-        let framer = Framer::hdlc(255);
-        assert_eq!(encode(&framer, &[b"123456789"]), b"\x7E123456789\x6E\x90\x7E");
-        assert_eq!(encode(&framer, &[b"\x7E\x7D\x11"])[..6], [0x7E, 0x7D, 0x5E, 0x7D, 0x5D, 0x11]);
+        let mut framer = Framer::hdlc(255);
+        assert_eq!(encode(&mut framer, &[b"123456789"]), b"\x7E123456789\x6E\x90\x7E");
+        assert_eq!(encode(&mut framer, &[b"\x7E\x7D\x11"])[..6], [0x7E, 0x7D, 0x5E, 0x7D, 0x5D, 0x11]);
         // The checksum of 2A is 7E20, and is escaped as well.
-        assert_eq!(encode(&framer, &[&[0x2A]]), [0x7E, 0x2A, 0x20, 0x7D, 0x5E, 0x7E]);
+        assert_eq!(encode(&mut framer, &[&[0x2A]]), [0x7E, 0x2A, 0x20, 0x7D, 0x5E, 0x7E]);
     }
 
     #[test]

@@ -11,12 +11,14 @@ mod length;
 mod slip;
 #[cfg(test)]
 mod tests;
+mod xbee;
 
 pub use cobs::Cobs;
 pub use delimited::{Code, Delimited, Step};
 pub use hdlc::Hdlc;
 pub use length::Length;
 pub use slip::Slip;
+pub use xbee::Xbee;
 
 use crate::time::Instant;
 
@@ -31,8 +33,10 @@ pub struct Stats {
     pub crc_errors: u64,
     /// Frames longer than the MTU. The `length` framing cannot tell them from noise.
     pub oversize: u64,
-    /// Frames that the line fell silent in. Only the `length` framing minds.
+    /// Frames that the line fell silent in. Only the `length` and `xbee` framings mind.
     pub timeouts: u64,
+    /// Messages that a radio module says it could not deliver. Only those of `xbee` say so.
+    pub undelivered: u64,
 }
 
 /// A framing with its state.
@@ -46,6 +50,8 @@ pub enum Framer {
     Cobs(Delimited<Cobs>),
     /// RFC 1662, with FCS-16.
     Hdlc(Delimited<Hdlc>),
+    /// The API of an XBee module.
+    Xbee(Xbee),
 }
 
 impl Framer {
@@ -73,6 +79,12 @@ impl Framer {
         Self::Hdlc(Delimited::new(mtu))
     }
 
+    /// As [`Framer::length`], for `xbee` in API mode 1, or 2 with escapes.
+    #[must_use]
+    pub fn xbee(mtu: usize, escapes: bool) -> Self {
+        Self::Xbee(Xbee::new(mtu, escapes))
+    }
+
     /// Takes what the port read. Drain [`Framer::next_frame`] afterwards.
     pub fn feed(&mut self, now: Instant, octets: &[u8]) {
         match self {
@@ -80,6 +92,7 @@ impl Framer {
             Self::Slip(framer) => framer.feed(octets),
             Self::Cobs(framer) => framer.feed(octets),
             Self::Hdlc(framer) => framer.feed(octets),
+            Self::Xbee(framer) => framer.feed(now, octets),
         }
     }
 
@@ -87,6 +100,7 @@ impl Framer {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self {
             Self::Length(framer) => framer.handle_timeout(now),
+            Self::Xbee(framer) => framer.handle_timeout(now),
             Self::Slip(_) | Self::Cobs(_) | Self::Hdlc(_) => {}
         }
     }
@@ -98,6 +112,7 @@ impl Framer {
             Self::Slip(framer) => framer.next_frame(),
             Self::Cobs(framer) => framer.next_frame(),
             Self::Hdlc(framer) => framer.next_frame(),
+            Self::Xbee(framer) => framer.next_frame(),
         }
     }
 
@@ -106,6 +121,7 @@ impl Framer {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Length(framer) => framer.deadline(),
+            Self::Xbee(framer) => framer.deadline(),
             Self::Slip(_) | Self::Cobs(_) | Self::Hdlc(_) => None,
         }
     }
@@ -117,16 +133,18 @@ impl Framer {
             Self::Slip(framer) => framer.reset(),
             Self::Cobs(framer) => framer.reset(),
             Self::Hdlc(framer) => framer.reset(),
+            Self::Xbee(framer) => framer.reset(),
         }
     }
 
     /// Appends `frame` to `out` as it goes on the line.
-    pub fn encode(&self, frame: &[u8], out: &mut Vec<u8>) {
+    pub fn encode(&mut self, frame: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Length(_) => out.extend_from_slice(frame),
             Self::Slip(_) => Slip::encode(frame, out),
             Self::Cobs(_) => Cobs::encode(frame, out),
             Self::Hdlc(_) => Hdlc::encode(frame, out),
+            Self::Xbee(framer) => framer.encode(frame, out),
         }
     }
 
@@ -138,6 +156,7 @@ impl Framer {
             Self::Slip(framer) => framer.stats(),
             Self::Cobs(framer) => framer.stats(),
             Self::Hdlc(framer) => framer.stats(),
+            Self::Xbee(framer) => framer.stats(),
         }
     }
 }

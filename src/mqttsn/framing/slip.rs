@@ -58,9 +58,9 @@ mod tests {
 
     #[test]
     fn end_and_esc_are_escaped_as_the_rfc_says() {
-        let framer = Framer::slip(255);
-        assert_eq!(encode(&framer, &[&[1, 0xC0, 2]]), [0xC0, 1, 0xDB, 0xDC, 2, 0xC0]);
-        assert_eq!(encode(&framer, &[&[0xDB, 0xDC, 0xDD]]), [0xC0, 0xDB, 0xDD, 0xDC, 0xDD, 0xC0]);
+        let mut framer = Framer::slip(255);
+        assert_eq!(encode(&mut framer, &[&[1, 0xC0, 2]]), [0xC0, 1, 0xDB, 0xDC, 2, 0xC0]);
+        assert_eq!(encode(&mut framer, &[&[0xDB, 0xDC, 0xDD]]), [0xC0, 0xDB, 0xDD, 0xDC, 0xDD, 0xC0]);
     }
 
     #[test]

@@ -12,10 +12,10 @@ const DELIMITED: [New; 3] = [Framer::slip, Framer::cobs, Framer::hdlc];
 const CHECKED: [New; 2] = [Framer::cobs, Framer::hdlc];
 
 pub(super) fn stats(frames: u64, noise_bytes: u64, crc_errors: u64, oversize: u64) -> Stats {
-    Stats { frames, noise_bytes, crc_errors, oversize, timeouts: 0 }
+    Stats { frames, noise_bytes, crc_errors, oversize, timeouts: 0, undelivered: 0 }
 }
 
-pub(super) fn encode(framer: &Framer, messages: &[&[u8]]) -> Vec<u8> {
+pub(super) fn encode(framer: &mut Framer, messages: &[&[u8]]) -> Vec<u8> {
     let mut line = Vec::new();
     for message in messages {
         framer.encode(message, &mut line);
@@ -158,7 +158,7 @@ proptest! {
 fn what_was_read_before_the_port_was_reopened_is_void() {
     for new in DELIMITED {
         let mut framer = new(MTU);
-        let line = encode(&framer, &[&[3, 5, 0]]);
+        let line = encode(&mut framer, &[&[3, 5, 0]]);
         assert_eq!(decode(&mut framer, &line[..4]), [] as [&[u8]; 0]);
         framer.reset();
         assert_eq!(decode(&mut framer, &line), [[3, 5, 0]], "{framer:?}");

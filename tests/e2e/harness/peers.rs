@@ -70,6 +70,22 @@ pub(crate) fn run(script: &str, protocol: &str, restarts: &[&str]) {
     assert!(status.success(), "{script} ended with {status}:\n{}", process.text());
 }
 
+/// A script of `tests/e2e/clients/` for Python, which may need what is not paho-mqtt.
+pub(crate) fn script(name: &str, args: &[&str]) -> Command {
+    let own = installed().join("venv/bin/python3");
+    let mut command = Command::new(if own.exists() { own } else { "python3".into() });
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients").join(name)).args(args);
+    command
+}
+
+/// Runs such a script to its good end.
+#[track_caller]
+pub(crate) fn run_script(name: &str, args: &[&str]) {
+    let mut process = Process::start(name, &mut script(name, args));
+    let status = process.wait();
+    assert!(status.success(), "{name} ended with {status}:\n{}", process.text());
+}
+
 /// Runs a script of `tests/e2e/clients/` to its good end at this gateway, with more arguments.
 #[track_caller]
 pub(crate) fn run_at(gateway: &Gateway, script: &str, args: &[&str]) {

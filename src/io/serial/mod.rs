@@ -1,22 +1,24 @@
 //! Serial links. A port may come and go (USB): it is opened again and again until it is there.
 
+mod pace;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep, sleep_until};
 use tokio_serial::{ClearBuffer, DataBits, FlowControl, Parity, SerialPort as _, SerialStream, StopBits};
 
-use crate::config::LinkId;
+use crate::config::{LinkId, SerialLink};
 use crate::engine::Input;
 use crate::io::Driver;
 use crate::io::driver::{Core, Stats};
+use crate::io::serial::pace::Pace;
 use crate::time::{Duration, Now};
 
 /// Between two attempts to open a port.
@@ -25,17 +27,6 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 const MAX_QUEUED_BYTES: usize = 64 * 1024;
 /// Reads of one port before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
-
-/// How to open a port: always 8 data bits, no parity, one stop bit.
-#[derive(Debug, Clone)]
-pub struct SerialOptions {
-    /// A device file; a stable name such as `/dev/serial/by-id/...` survives replugging.
-    pub device: PathBuf,
-    /// Bits per second.
-    pub baud: u32,
-    /// Hardware flow control.
-    pub rtscts: bool,
-}
 
 /// What waits to be written to a port.
 #[derive(Default)]
@@ -51,7 +42,7 @@ pub(super) struct SerialPort {
 
 /// Moves bytes between a port and the engine for ever, and tells the engine when the port comes and goes.
 #[expect(clippy::disallowed_methods, reason = "a shell waits")]
-pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialOptions) {
+pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialLink) {
     let port = Rc::new(SerialPort::default());
     driver.add_serial(link, Rc::clone(&port));
     let mut told = String::new();
@@ -61,7 +52,8 @@ pub async fn serve_serial(driver: Rc<Driver>, link: LinkId, options: SerialOptio
                 told.clear();
                 port.is_open.set(true);
                 driver.input(Input::SerialOpened { link });
-                let error = port.serve(&driver, link, opened).await;
+                let pace = Pace::new(options.gap, options.turnaround, options.baud);
+                let error = port.serve(&driver, link, opened, pace).await;
                 port.close();
                 error
             }
@@ -86,7 +78,8 @@ impl Drop for Port {
     }
 }
 
-fn open(options: &SerialOptions) -> tokio_serial::Result<Port> {
+/// Always 8 data bits, no parity, one stop bit.
+fn open(options: &SerialLink) -> tokio_serial::Result<Port> {
     let flow_control = if options.rtscts { FlowControl::Hardware } else { FlowControl::None };
     let settings = tokio_serial::new(options.device.to_string_lossy(), options.baud)
         .data_bits(DataBits::Eight)
@@ -119,15 +112,30 @@ impl SerialPort {
     }
 
     /// Serves an open port until it fails; returns why.
-    async fn serve(&self, driver: &Rc<Driver>, link: LinkId, mut opened: Port) -> String {
+    async fn serve(&self, driver: &Rc<Driver>, link: LinkId, mut opened: Port, mut pace: Pace) -> String {
+        let start = driver.clock.to_system(driver.clock.now().at);
+        let mut alarm = pin!(sleep_until(start.into()));
         poll_fn(|cx| {
             *self.task.borrow_mut() = Some(cx.waker().clone());
             let now = driver.clock.now();
             let mut core = driver.core();
             let read = self.poll_read(&mut opened.0, driver, link, &mut core, now, cx);
             driver.end_turn(core);
-            let written = self.poll_write(&mut opened.0, cx);
-            match read.and(written) {
+            if matches!(read, Ok(true)) {
+                pace.on_heard(now.at);
+            }
+            let written = loop {
+                // What waits for its turn is written when that has come.
+                if self.may_not_begin(driver, &pace, now, alarm.as_mut(), cx) {
+                    break Ok(());
+                }
+                match self.poll_write(&mut opened.0, cx) {
+                    Ok(Some(octets)) => pace.on_sent(now.at, octets),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            match read.map(|_| ()).and(written) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(error.to_string()),
             }
@@ -135,6 +143,7 @@ impl SerialPort {
         .await
     }
 
+    /// Hands what came to the engine. Whether anything did.
     fn poll_read(
         &self,
         stream: &mut SerialStream,
@@ -143,23 +152,47 @@ impl SerialPort {
         core: &mut Core,
         now: Now,
         cx: &mut Context<'_>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut buffer = driver.buffer.borrow_mut();
+        let mut heard = false;
         for _ in 0..READS_PER_TURN {
             let mut room = ReadBuf::new(&mut buffer);
             match Pin::new(&mut *stream).poll_read(cx, &mut room)? {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(heard),
                 Poll::Ready(()) if room.filled().is_empty() => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the port was hung up"));
                 }
-                Poll::Ready(()) => core.input(now, Input::SerialBytes { link, bytes: room.filled() }),
+                Poll::Ready(()) => {
+                    heard = true;
+                    core.input(now, Input::SerialBytes { link, bytes: room.filled() });
+                }
             }
         }
         cx.waker().wake_by_ref();
-        Ok(())
+        Ok(heard)
     }
 
-    fn poll_write(&self, stream: &mut SerialStream, cx: &mut Context<'_>) -> io::Result<()> {
+    /// Whether a message waits that may not begin yet; then this comes back when it may.
+    fn may_not_begin(
+        &self,
+        driver: &Driver,
+        pace: &Pace,
+        now: Now,
+        mut alarm: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.written.get() > 0 || self.queue.borrow().is_empty() || pace.free_at() <= now.at {
+            return false;
+        }
+        alarm.as_mut().reset(driver.clock.to_system(pace.free_at()).into());
+        if alarm.poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        true
+    }
+
+    /// Writes the message at the head of the queue. Its octets, once all of them are written.
+    fn poll_write(&self, stream: &mut SerialStream, cx: &mut Context<'_>) -> io::Result<Option<usize>> {
         let mut queue = self.queue.borrow_mut();
         while let Some(bytes) = queue.front() {
             let left = &bytes[self.written.get()..];
@@ -168,13 +201,15 @@ impl SerialPort {
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(count) if count < left.len() => self.written.set(self.written.get() + count),
                 Poll::Ready(_) => {
-                    self.queued_bytes.set(self.queued_bytes.get() - bytes.len());
+                    let octets = bytes.len();
+                    self.queued_bytes.set(self.queued_bytes.get() - octets);
                     self.written.set(0);
                     queue.pop_front();
+                    return Ok(Some(octets));
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
