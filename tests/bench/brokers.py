@@ -56,6 +56,14 @@ bind = "127.0.0.1:{port}"
 allow_anonymous = true
 max_connections = 20000
 {tls}
+
+[sn]
+max_clients = 20000
+
+[[link]]
+name = "radio"
+kind = "udp"
+bind = "127.0.0.1:{port}"
 """
 
     def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:

@@ -96,6 +96,8 @@ class Case:
     rows: list[Row]
     # Whether the bare forwarder can stand in for a broker here.
     has_limit: bool = False
+    # Whether mosquitto can: it does not speak MQTT-SN.
+    has_peer: bool = True
 
 
 def flow(messages: int, **options: int) -> Measure:
@@ -127,6 +129,41 @@ def backlog(bench: Bench) -> Figures:
         result = bench.drive(running, "backlog", messages=messages, window=500, payload=256)
         written = (running.written_bytes() - before) / messages
     return {"load": result["store_load_cpu"], "written": written, **result}
+
+
+def radio(**options: int) -> Measure:
+    """MQTT-SN nodes over UDP, to one MQTT subscriber. Nothing may be lost."""
+
+    def measure(bench: Bench) -> Figures:
+        with bench.start() as running:
+            result = bench.drive(running, "radio", radio=f"127.0.0.1:{running.port}", **options)
+        if result["lost"] and not options.get("paced"):
+            raise BenchError(f"{result['lost']:.0f} of {result['messages']:.0f} messages lost")
+        return {"cpu": result["broker_cpu_per_million"], "load": result["load_cpu_per_million"], **result}
+
+    return measure
+
+
+def radio_idle(clients: int) -> Measure:
+    """Nodes that say something once a minute."""
+
+    def measure(bench: Bench) -> Figures:
+        seconds = 2 if bench.quick else 10
+        with bench.start() as running:
+            before, _ = running.memory()
+            options = {"radio": f"127.0.0.1:{running.port}", "clients": clients, "payload": 32, "paced": 1, "hold": 1,
+                       "rate": max(1, clients // 60), "seconds": seconds}
+            command = bench.load_command(running, "radio", options)
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+                result = json.loads(holder.stdout.readline() or "{}")
+                if result.get("lost") != 0:
+                    raise BenchError(f"{running.name}: {result}")
+                loaded, _ = running.memory()
+                holder.communicate()
+        return {"each": (loaded - before) / clients, "busy": result["broker_cpu_seconds"] / result["seconds"] * 100,
+                "load": result["load_cpu_per_million"]}
+
+    return measure
 
 
 def idle(bench: Bench) -> Figures:
@@ -229,6 +266,63 @@ CASES = [
         "fan-out 1 to 100, QoS 1, 64 B",
         "1.4, 0.3x",
         0.3,
+    ),
+    Case(
+        "radio-0",
+        radio(clients=100, window=4, messages=500_000),
+        [
+            Row("cpu", "100 MQTT-SN nodes, QoS 0, 64 B", "CPU s / million", "3", target_value=3),
+            Row("per_second", "the same, rate", "per second", "250000", target_value=250_000, more_is_better=True),
+            Row("connect_p50_ms", "the same, CONNACK when all come at once, p50", "ms", "5", target_value=5),
+        ],
+        has_peer=False,
+    ),
+    Case(
+        "radio-1",
+        radio(clients=100, window=4, messages=300_000, qos=1),
+        [
+            Row("cpu", "100 MQTT-SN nodes, QoS 1, 64 B", "CPU s / million", "6", target_value=6),
+            Row("per_second", "the same, rate", "per second", "120000", target_value=120_000, more_is_better=True),
+        ],
+        has_peer=False,
+    ),
+    Case(
+        "radio-200",
+        radio(clients=200, window=2, messages=300_000),
+        [
+            Row("cpu", "200 MQTT-SN nodes, QoS 0, as fast as they can", "CPU s / million", "-"),
+            Row("per_second", "the same, rate", "per second", "-"),
+        ],
+        has_peer=False,
+    ),
+    Case(
+        "mqtt-200",
+        flow(300_000, publishers=200, window=2),
+        [
+            Row("cpu", "the same load over MQTT", "CPU s / million", "-"),
+            Row("per_second", "the same, rate", "per second", "-"),
+        ],
+    ),
+    Case(
+        "radio-rate",
+        radio(clients=100, paced=1, rate=10_000, seconds=5),
+        [Row("lost", "100 nodes, 10 000 msg/s, QoS 0, lost of 50 000", "messages", "0", target_value=0)],
+        has_peer=False,
+    ),
+    Case(
+        "radio-rate-20000",
+        radio(clients=100, paced=1, rate=20_000, seconds=5),
+        [Row("lost", "100 nodes, 20 000 msg/s, QoS 0, lost of 100 000", "messages", "0", target_value=0)],
+        has_peer=False,
+    ),
+    Case(
+        "radio-5000",
+        radio_idle(5000),
+        [
+            Row("each", "RSS per node of 5 000, 1 message a minute", "bytes", "-"),
+            Row("busy", "the same, CPU", "% of one", "-"),
+        ],
+        has_peer=False,
     ),
     Case(
         "backlog",

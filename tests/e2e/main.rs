@@ -17,6 +17,7 @@ mod lifecycle;
 mod listeners;
 mod login;
 mod mqttjs;
+mod noise;
 mod paho;
 mod radio;
 mod reload;

@@ -9,6 +9,7 @@
 //! mqtt-load backlog  for a subscriber that is away: made safe, then fetched
 //! mqtt-load latency  a fixed rate over many clients: latency percentiles
 //! mqtt-load connects connections as fast as they are accepted
+//! mqtt-load radio    MQTT-SN nodes over UDP to one subscriber, as fast as they can or at a rate
 //! mqtt-load idle     connections that subscribe and then wait, until stdin closes
 //! mqtt-load certificate  not a load: a certificate for a broker on the loopback, and its key
 //! mqtt-load forward  not a load: a bare forwarder in the broker's place, the floor of what a broker costs
@@ -27,6 +28,7 @@ mod forward;
 mod idle;
 mod latency;
 mod options;
+mod radio;
 mod stats;
 mod tally;
 mod transport;
@@ -57,11 +59,12 @@ fn main() -> ExitCode {
         "backlog" => backlog::run,
         "latency" => latency::run,
         "connects" => connects::run,
+        "radio" => radio::run,
         "idle" => idle::run,
         "forward" => forward::run,
         other => {
             return usage(&format!(
-                "unknown mode {other:?}: flow, backlog, latency, connects, idle, forward or certificate"
+                "unknown mode {other:?}: flow, backlog, latency, connects, radio, idle, forward or certificate"
             ));
         }
     };

@@ -1,5 +1,6 @@
 //! Command line options: the same set for every mode, each with a default.
 
+use crate::radio;
 use crate::transport::{self, Broker};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,11 @@ latency:
 connects:
   --clients C          connections in all                    [1000]
   --parallel K         handshakes at a time                  [50]
+radio:
+  --radio ADDR:PORT    where nodes find the gateway          [127.0.0.1:1883]
+  --clients C  --messages N  --window W                      as above
+  --paced 0|1          1: --rate for --seconds, not --messages by --window
+  --hold 0|1           1: stay connected until stdin closes
 idle:
   --clients C                                                [1000]
 forward:
@@ -57,6 +63,9 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
     pub(crate) seconds: u32,
     pub(crate) parallel: u32,
+    pub(crate) radio: SocketAddr,
+    pub(crate) paced: bool,
+    pub(crate) hold: bool,
     pub(crate) dir: PathBuf,
 }
 
@@ -79,6 +88,9 @@ impl Default for Options {
             rate: 5_000,
             seconds: 10,
             parallel: 50,
+            radio: radio::default_address(),
+            paced: false,
+            hold: false,
             dir: PathBuf::from("."),
         }
     }
@@ -109,6 +121,9 @@ impl Options {
                 let config = transport::client_config(Path::new(value));
                 self.broker.tls = Some(config.map_err(|error| format!("--tls {value}: {error}"))?);
             }
+            "--radio" => self.radio = number(name, value)?,
+            "--paced" => self.paced = number::<u8>(name, value)? == 1,
+            "--hold" => self.hold = number::<u8>(name, value)? == 1,
             "--dir" => self.dir = PathBuf::from(value),
             "--broker-pid" => self.broker_pid = Some(number(name, value)?),
             "--qos" => self.qos = number(name, value)?,

@@ -57,6 +57,16 @@ pub(crate) struct Stamp {
     pub(crate) sent_ns: u64,
 }
 
+impl Stamp {
+    pub(crate) fn to_bytes(self) -> [u8; MIN_PAYLOAD] {
+        let mut field = [0; MIN_PAYLOAD];
+        field[..4].copy_from_slice(&self.publisher.to_be_bytes());
+        field[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        field[8..].copy_from_slice(&self.sent_ns.to_be_bytes());
+        field
+    }
+}
+
 /// A PUBLISH of one publisher to one topic, encoded once; only identifier and stamp change.
 pub(crate) struct PublishTemplate {
     bytes: Vec<u8>,
@@ -92,10 +102,7 @@ impl PublishTemplate {
             let [_, _, high, low] = (stamp.seq % 65_535 + 1).to_be_bytes();
             packet[at..at + 2].copy_from_slice(&[high, low]);
         }
-        let field = &mut packet[self.stamp_at..self.stamp_at + MIN_PAYLOAD];
-        field[..4].copy_from_slice(&stamp.publisher.to_be_bytes());
-        field[4..8].copy_from_slice(&stamp.seq.to_be_bytes());
-        field[8..].copy_from_slice(&stamp.sent_ns.to_be_bytes());
+        packet[self.stamp_at..self.stamp_at + MIN_PAYLOAD].copy_from_slice(&stamp.to_bytes());
     }
 }
 

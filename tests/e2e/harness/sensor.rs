@@ -75,6 +75,12 @@ impl Radio {
         std::iter::once(("udp", Self::udp())).chain(serial)
     }
 
+    /// The bare line, for what is no message.
+    pub(crate) fn line(&self) -> File {
+        let Air::Serial { master, .. } = &self.air else { panic!("this radio has no line") };
+        File::from(master.try_clone().unwrap())
+    }
+
     /// A sensor within reach. A serial line has one.
     pub(crate) fn sensor(&self) -> Sensor {
         let port = match &self.air {
