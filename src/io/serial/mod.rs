@@ -26,7 +26,7 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// Outgoing bytes that wait for a slow port: some seconds at 115 200 baud.
 const MAX_QUEUED_BYTES: usize = 64 * 1024;
 /// Reads of one port before other tasks get their turn.
-const READS_PER_TURN: usize = 16;
+const READS_PER_TURN: usize = 2;
 
 /// What waits to be written to a port.
 #[derive(Default)]
