@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brokers import BenchError, Broker, Running
+from churn import churn_round
 
 LOAD_TIMEOUT = 300
 Figures = dict[str, float]
@@ -175,6 +176,18 @@ def idle(bench: Bench) -> Figures:
         wakeups = (running.wakeups() - before) / window
         rss, pss = running.memory()
     return {"rss": rss / 1e6, "pss": pss / 1e6, "wakeups": wakeups}
+
+
+def churn(bench: Bench) -> Figures:
+    """Memory after many rounds of clients that are all gone again, against that after the second."""
+    rounds, clients = (4, 100) if bench.quick else (30, 500)
+    with bench.start() as running:
+        for number in range(rounds):
+            churn_round(running.port, number, clients)
+            if number == 1:
+                settled, _ = running.memory()
+        rss, _ = running.memory()
+    return {"rss": rss / 1e6, "growth": (rss - settled) / 1e3}
 
 
 def connections(clients: int, tls: bool = False) -> Measure:
@@ -365,6 +378,14 @@ CASES = [
             Row("rss", "idle RSS", "MB", "6", target_value=6),
             Row("pss", "idle PSS", "MB", "4", target_value=4),
             Row("wakeups", "idle wake-ups", "per second", "at most 1", target_value=1),
+        ],
+    ),
+    Case(
+        "churn",
+        churn,
+        [
+            Row("rss", "RSS after 15 000 clients came and went", "MB", "-"),
+            Row("growth", "of which since the first 1 000 had gone", "kB", "1000", target_value=1000),
         ],
     ),
     Case(
