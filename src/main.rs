@@ -9,7 +9,10 @@ fn main() -> ExitCode {
     match cli::run(cli::Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            let said = failure.to_string();
+            if !said.is_empty() {
+                eprintln!("{said}");
+            }
             failure.exit_code()
         }
     }

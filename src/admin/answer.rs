@@ -3,14 +3,95 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::Office;
 use crate::admin::http::{Body, Request, Response};
+use crate::admin::{Office, metrics, status};
 use crate::config::LogLevel;
+use crate::engine::Sample;
 
 /// Alive is whoever answers; this thread asks the engine's, so it speaks for both.
 pub(super) async fn health(office: &Office) -> Response {
     match office.desk.ask(|_, _| ()).await {
         Some(()) => Response::new("text/plain; charset=utf-8", Body::Fixed(b"ok\n")),
+        None => stopped(),
+    }
+}
+
+/// Serving is whoever lives and can make messages safe. That an upstream is away is what the gateway is for.
+pub(super) async fn ready(office: &Office) -> Response {
+    match office.desk.ask(|engine, _| engine.is_store_failing()).await {
+        Some(false) => Response::new("text/plain; charset=utf-8", Body::Fixed(b"ready\n")),
+        Some(true) => Response::error(503, "the disk takes nothing"),
+        None => stopped(),
+    }
+}
+
+/// How the gateway is.
+pub(super) async fn status(office: &Office) -> Response {
+    match office.desk.ask(|engine, now| (now, engine.overview())).await {
+        Some((now, overview)) => Response::json(&status::report(office, now, &overview)),
+        None => stopped(),
+    }
+}
+
+/// For Prometheus.
+pub(super) async fn metrics(office: &Office) -> Response {
+    match office.desk.ask(|engine, now| (now, engine.overview())).await {
+        Some((now, overview)) => {
+            let text = metrics::text(office, now, &overview);
+            Response::new(metrics::CONTENT_TYPE, Body::Whole(text.into_bytes()))
+        }
+        None => stopped(),
+    }
+}
+
+/// The last day, a row for each minute in which something happened.
+pub(super) async fn history(office: &Office) -> Response {
+    let Some(samples) = office.desk.ask(|engine, _| engine.history()).await else { return stopped() };
+    let row = |sample: &Sample| {
+        let Sample { at, waiting, oldest_secs, received, delivered, lost, up } = sample;
+        serde_json::json!([at.as_millis(), waiting, oldest_secs, received, delivered, lost, up])
+    };
+    Response::json(&serde_json::json!({
+        "columns": ["at", "waiting", "oldest_seconds", "received", "delivered", "lost", "up"],
+        "rows": samples.iter().map(row).collect::<Vec<_>>(),
+    }))
+}
+
+/// Clients on one page, at most; more would hold up traffic while they are copied.
+const MAX_CLIENTS: usize = 500;
+
+/// Clients in order of their ids.
+pub(super) async fn clients(office: &Office, request: &Request) -> Response {
+    let after = request.query("after").unwrap_or_default().to_owned();
+    let max = request.query("max").map_or(Some(MAX_CLIENTS), |max| max.parse().ok());
+    let Some(max) = max.filter(|max| (1..=MAX_CLIENTS).contains(max)) else {
+        return Response::error(400, "`max` is a number from 1 to 500");
+    };
+    let found = office.desk.ask(move |engine, now| (now, engine.clients(now, &after, max))).await;
+    match found {
+        Some((now, (clients, more))) => Response::json(&status::page(now, clients, more)),
+        None => stopped(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Kick {
+    client_id: String,
+}
+
+/// Ends the connection of a client, which may come again.
+pub(super) async fn kick(office: &Office, request: &Request) -> Response {
+    let Kick { client_id } = match body(request) {
+        Ok(kick) => kick,
+        Err(refused) => return refused,
+    };
+    let asked = client_id.clone();
+    match office.desk.ask(move |engine, now| engine.kick(now, &asked)).await {
+        Some(true) => {
+            tracing::info!(who = client_id, "client sent away by an operator");
+            Response::json(&serde_json::json!({ "client_id": client_id }))
+        }
+        Some(false) => Response::error(404, "no client of this id is connected"),
         None => stopped(),
     }
 }

@@ -188,6 +188,8 @@ pub struct Response {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
     pub(super) body: Body,
+    /// What a browser may do with it: nothing, unless it is the page.
+    pub(super) policy: &'static str,
 }
 
 /// What comes after the head of an answer.
@@ -206,7 +208,7 @@ const JSON: &str = "application/json";
 
 impl Response {
     pub(super) fn new(content_type: &'static str, body: Body) -> Self {
-        Self { status: 200, content_type, body }
+        Self { status: 200, content_type, body, policy: "default-src 'none'; frame-ancestors 'none'" }
     }
 
     /// Something in JSON.
@@ -233,22 +235,18 @@ impl Response {
             Body::Fixed(body) => format!("Content-Length: {}", body.len()),
             Body::Stream(_) => "Transfer-Encoding: chunked".to_owned(),
         };
-        let Self { status, content_type, .. } = self;
+        let Self { status, content_type, policy, .. } = self;
         let reason = reason(*status);
         let ask = if *status == 401 { "WWW-Authenticate: Bearer\r\n" } else { "" };
         format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\n{length}\r\n{ask}Connection: close\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\
              Referrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n\
-             Content-Security-Policy: {CSP}\r\n\r\n"
+             Content-Security-Policy: {policy}\r\n\r\n"
         )
         .into_bytes()
     }
 }
-
-/// The page is one file: what it needs is in it, and it talks to nobody but us.
-const CSP: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
-                   connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 fn reason(status: u16) -> &'static str {
     match status {

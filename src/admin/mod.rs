@@ -13,8 +13,12 @@ mod answer;
 mod guard;
 mod http;
 mod log;
+mod metrics;
+mod page;
+pub mod report;
 mod router;
 mod serve;
+mod status;
 mod token;
 mod wire;
 
@@ -106,6 +110,8 @@ pub struct Office {
     pub desk: Desk,
     /// The configuration.
     pub reloads: Reloads,
+    /// What the gateway is called.
+    pub name: String,
     /// The daemon's log, if it is its own.
     pub log: Option<Arc<Log>>,
     /// What lets TCP clients change something.

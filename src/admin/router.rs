@@ -2,7 +2,7 @@
 
 use crate::admin::guard::{self, Door, Right};
 use crate::admin::http::{Method, Request, Response};
-use crate::admin::{Office, answer};
+use crate::admin::{Office, answer, page};
 
 /// A place and what it takes to go there.
 struct Route {
@@ -14,7 +14,14 @@ struct Route {
 /// Who answers.
 #[derive(Debug, Clone, Copy)]
 enum Place {
+    Page,
     Health,
+    Ready,
+    Metrics,
+    Status,
+    History,
+    Clients,
+    Kick,
     Log,
     SetLogLevel,
     Reload,
@@ -22,6 +29,13 @@ enum Place {
 
 const ROUTES: &[Route] = &[
     Route { path: "/healthz", right: Right::Open, place: Place::Health },
+    Route { path: "/", right: Right::Open, place: Place::Page },
+    Route { path: "/readyz", right: Right::Open, place: Place::Ready },
+    Route { path: "/metrics", right: Right::Read, place: Place::Metrics },
+    Route { path: "/api/status", right: Right::Read, place: Place::Status },
+    Route { path: "/api/history", right: Right::Read, place: Place::History },
+    Route { path: "/api/clients", right: Right::Read, place: Place::Clients },
+    Route { path: "/api/clients/kick", right: Right::Change, place: Place::Kick },
     Route { path: "/api/log", right: Right::Read, place: Place::Log },
     Route { path: "/api/log/level", right: Right::Change, place: Place::SetLogLevel },
     Route { path: "/api/reload", right: Right::Change, place: Place::Reload },
@@ -41,6 +55,13 @@ pub(super) async fn answer(office: &Office, door: Door, request: &Request) -> Re
     }
     match route.place {
         Place::Health => answer::health(office).await,
+        Place::Page => page::page(),
+        Place::Ready => answer::ready(office).await,
+        Place::Metrics => answer::metrics(office).await,
+        Place::Status => answer::status(office).await,
+        Place::History => answer::history(office).await,
+        Place::Clients => answer::clients(office, request).await,
+        Place::Kick => answer::kick(office, request).await,
         Place::Log => answer::log(office, request),
         Place::SetLogLevel => answer::set_log_level(office, request),
         Place::Reload => answer::reload(office).await,

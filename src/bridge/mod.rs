@@ -35,7 +35,7 @@ pub use stats::{LinkState, Stats};
 use crate::bridge::context::{Context, split};
 use crate::bridge::rule::RuleError;
 use crate::bridge::upstream::Upstream;
-use crate::config::{self, UpstreamId};
+use crate::config::{self, UpstreamId, UpstreamUrl};
 use crate::mqtt::{ConnId, Outbox};
 use crate::queue::{DestId, Seq};
 use crate::time::{Instant, Now, earliest};
@@ -206,5 +206,11 @@ impl Bridge {
     #[must_use]
     pub fn stats(&self, upstream: UpstreamId) -> Option<&Stats> {
         self.desks.get(&upstream).map(|desk| &desk.stats)
+    }
+
+    /// The address that is in use or tried next.
+    #[must_use]
+    pub fn endpoint(&self, upstream: UpstreamId) -> Option<&UpstreamUrl> {
+        self.desks.get(&upstream).and_then(|desk| desk.upstream.endpoint())
     }
 }

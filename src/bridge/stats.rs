@@ -37,7 +37,7 @@ impl LinkState {
 pub struct Stats {
     /// What the link is doing.
     pub state: LinkState,
-    /// Since when.
+    /// Since when it is up, or is not.
     pub since: Wall,
     /// Position in the `url` list that is in use or tried next.
     pub endpoint: usize,

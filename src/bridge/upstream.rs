@@ -12,14 +12,14 @@ use crate::bridge::port::{Input, Login, Output};
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::stats::LinkState;
 use crate::bridge::{Common, Setup, oversize};
-use crate::config::{self, UpstreamVersion};
+use crate::config::{self, UpstreamUrl, UpstreamVersion};
 use crate::metrics::Level;
 use crate::mqtt::{
     ConnAck, ConnId, DecodeError, Disconnect, Frame, Outbox, Packet, PacketType, PubAck, PubRec, Publish,
     ReasonCode, Version, frame,
 };
 use crate::queue::{Refusal, Token};
-use crate::time::{Duration, Instant, earliest};
+use crate::time::{Duration, Instant, Wall, earliest};
 
 /// Waits between tries when the upstream has no room.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -99,7 +99,12 @@ impl Upstream {
         self.closing.as_ref().is_some_and(|(_, outbox)| !outbox.is_empty())
     }
 
+    pub(super) fn endpoint(&self) -> Option<&UpstreamUrl> {
+        self.config.url.get(self.failover.endpoint())
+    }
+
     pub(super) fn enter(&mut self, ctx: &mut Context<'_>, state: State) {
+        let was_up = ctx.stats.state == LinkState::Up;
         ctx.stats.state = match state {
             State::Waiting { .. } => LinkState::Waiting,
             State::Dialing => LinkState::Dialing,
@@ -107,7 +112,9 @@ impl Upstream {
             State::Up(_) => LinkState::Up,
             State::Stopped => LinkState::Stopped,
         };
-        ctx.stats.since = ctx.now.wall;
+        if was_up != (ctx.stats.state == LinkState::Up) || ctx.stats.since == Wall::default() {
+            ctx.stats.since = ctx.now.wall;
+        }
         ctx.stats.endpoint = self.failover.endpoint();
         self.state = state;
     }

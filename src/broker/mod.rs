@@ -24,6 +24,7 @@ mod publish;
 mod reconfigure;
 mod recover;
 mod retained;
+mod roster;
 mod routes;
 pub(crate) mod session;
 mod share;
@@ -59,6 +60,7 @@ use crate::queue::{Limits, Queues, Seq, Token};
 use crate::time::{Duration, Instant, Now, Timers, Wall};
 
 pub use limits::{Limit, LimitHits};
+pub use roster::{ClientInfo, Way};
 pub use session::Will;
 pub use target::BridgeRule;
 

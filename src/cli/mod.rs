@@ -5,6 +5,7 @@ mod access;
 mod authority;
 mod certs;
 mod check;
+mod clients;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
@@ -16,6 +17,8 @@ mod reload;
 mod remote;
 mod route;
 mod run;
+mod status;
+mod words;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -51,6 +54,10 @@ enum Command {
     Check(check::Args),
     /// Say what becomes of a message, without sending one
     Route(route::Args),
+    /// Say how the running gateway is, on one screen
+    Status(status::Args),
+    /// List the clients of the running gateway, or send one away
+    Clients(clients::Args),
     /// Change what the running gateway logs, or say what it logs
     LogLevel(log_level::Args),
     /// Have the running gateway read its configuration again
@@ -85,6 +92,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Run(file) => run::run(&file),
         Command::Check(args) => check::run(&args),
         Command::Route(args) => route::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Clients(args) => clients::run(&args),
         Command::LogLevel(args) => log_level::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Certs(args) => certs::run(&args),
@@ -114,6 +123,8 @@ pub enum Failure {
     NotRunning(String),
     /// Its control socket is not for this user.
     NotAllowed(String),
+    /// The gateway answered, and something is wrong with it; it was printed.
+    NotWell,
     /// All else, in one line.
     Failed(String),
 }
@@ -129,7 +140,7 @@ impl Failure {
             }
             Self::NotRunning(_) => ExitCode::from(69),
             Self::NotAllowed(_) => ExitCode::from(77),
-            Self::Failed(_) => ExitCode::FAILURE,
+            Self::NotWell | Self::Failed(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -145,6 +156,7 @@ impl fmt::Display for Failure {
             Self::NoIdentity { found } => {
                 write!(f, "moteway: {found:?} cannot be the name of a gateway: {}", BadIdentity::HELP)
             }
+            Self::NotWell => Ok(()),
             Self::Unusable(reason) | Self::NotRunning(reason) | Self::NotAllowed(reason) | Self::Failed(reason) => {
                 write!(f, "moteway: {reason}")
             }

@@ -12,7 +12,7 @@ use nix::unistd::{Group, chown};
 use tokio::sync::mpsc::Receiver;
 
 use crate::admin::{Admin, Desk, Doors, Log, Office, Question, Reloads, Token};
-use crate::config;
+use crate::config::{self, Config};
 use crate::io::{Driver, SocketFile, bind_unix};
 
 /// Both doors while they are open.
@@ -26,10 +26,11 @@ pub(super) struct Reception {
 /// Opens the doors and answers what is asked through them. Call it on the engine's thread.
 pub(super) fn open(
     driver: &Rc<Driver>,
-    config: &config::Admin,
+    config: &Config,
     log: Option<Arc<Log>>,
     reloads: Reloads,
 ) -> Option<Reception> {
+    let (name, config) = (config.gateway.name.clone(), &config.admin);
     let (desk, questions) = Desk::open();
     let token = token(config);
     let (socket, file) = config.socket.as_deref().and_then(|path| socket(path, config)).unzip();
@@ -39,7 +40,7 @@ pub(super) fn open(
     }
     let token_to_read = config.http.is_some_and(|http| !http.ip().is_loopback());
     let http = doors.http.as_ref().and_then(|http| http.local_addr().ok());
-    let office = Office { desk, reloads, log, token, token_to_read, max_connections: config.max_connections };
+    let office = Office { desk, reloads, name, log, token, token_to_read, max_connections: config.max_connections };
     match Admin::start(doors, office) {
         Ok(admin) => {
             tokio::task::spawn_local(answer(Rc::clone(driver), questions));

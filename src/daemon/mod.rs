@@ -124,7 +124,7 @@ pub fn run(
         let is_over = poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         driver.start();
         let (reloads, asked) = Reloads::open();
-        let reception = admin::open(&driver, &site.config.admin, service.log.clone(), reloads);
+        let reception = admin::open(&driver, &site.config, service.log.clone(), reloads);
         ready.http = reception.as_ref().and_then(|reception| reception.http);
         announce(&site.config, &ready);
         service.notify("READY=1");

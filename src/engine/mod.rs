@@ -4,8 +4,10 @@
 //! settled finds its way to whoever waits, and everything that the cores want done becomes one stream of outputs.
 
 mod contract;
+mod history;
 mod ports;
 mod reconfigure;
+mod roster;
 mod setup;
 mod shutdown;
 mod sn_topics;
@@ -14,15 +16,18 @@ mod status;
 pub use crate::bridge::Login;
 pub use crate::broker::login::{Credentials, Intake, Proof, certificate_name};
 pub use contract::{Input, Output};
+pub use history::Sample;
 pub use reconfigure::Plan;
+pub use roster::ClientStatus;
 pub use setup::Start;
-pub use status::{LineStatus, LinkStatus, SnClientStatus, Status, UpstreamStatus};
+pub use status::{LineStatus, LinkStatus, Overview, SnClientStatus, Status, UpstreamStatus};
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::bridge::{self, Bridge};
 use crate::broker::{self, Broker};
 use crate::config::{LinkId, UpstreamId};
+use crate::engine::history::History;
 use crate::engine::ports::{BridgePorts, Clients, UpstreamSetup, owner};
 use crate::engine::shutdown::Stop;
 use crate::gateway::{self, Gateway, SessionId};
@@ -55,6 +60,7 @@ pub struct Engine {
     conns: Vec<Conn>,
     outputs: VecDeque<Output>,
     stop: Stop,
+    history: History,
 }
 
 impl Engine {
@@ -126,6 +132,7 @@ impl Engine {
             Input::Shutdown => self.handle_shutdown(now),
         }
         self.settle(now);
+        self.sample(now);
     }
 
     /// What the engine wants done next.

@@ -6,6 +6,7 @@ use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::{Bridge, Common, Intake, Setup};
 use crate::broker::{BridgeRule, Broker};
 use crate::config::{Config, Ids, LinkId, Upstream, UpstreamId, WhenFull};
+use crate::engine::history::History;
 use crate::engine::ports::{Clients, UpstreamSetup};
 use crate::engine::shutdown::Stop;
 use crate::engine::{Engine, Output};
@@ -57,6 +58,7 @@ impl Engine {
             conns: Vec::new(),
             outputs: VecDeque::new(),
             stop: Stop::No,
+            history: History::default(),
         };
         let common = Common { intake: Intake::new(&config.broker), recovered: newest };
         for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {

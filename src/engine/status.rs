@@ -5,7 +5,7 @@ use crate::broker;
 use crate::engine::Engine;
 use crate::gateway;
 use crate::mqttsn::framing;
-use crate::queue::{Depth, LineStats};
+use crate::queue::{Depth, Limits, LineStats, Tally};
 
 /// A queue that outlives the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct LineStatus {
     pub name: String,
     /// How full it is.
     pub depth: Depth,
+    /// How full it may be.
+    pub limits: Limits,
     /// What happened in it since start.
     pub stats: LineStats,
 }
@@ -24,6 +26,8 @@ pub struct LineStatus {
 pub struct UpstreamStatus {
     /// As configured.
     pub name: String,
+    /// The address in use, or tried next.
+    pub url: String,
     /// Its link and its counters.
     pub stats: bridge::Stats,
 }
@@ -83,6 +87,19 @@ pub struct Status {
     pub store_failing: bool,
 }
 
+/// What is shown to operators: its size follows from the configuration, not from how many clients there are.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// Of the stored queues only those that are not of clients.
+    pub status: Status,
+    /// The queues of clients, together.
+    pub clients: Tally,
+    /// Sessions whose client is connected.
+    pub connected: usize,
+    /// Bytes of messages in memory, of all queues.
+    pub queue_memory: usize,
+}
+
 impl Engine {
     /// All MQTT-SN clients that the gateway knows, in order of client id.
     pub fn sn_clients(&self) -> impl Iterator<Item = SnClientStatus<'_>> {
@@ -93,17 +110,42 @@ impl Engine {
         })
     }
 
-    /// A copy of every counter and gauge.
+    /// A copy of every counter and gauge. Looks at each queue, and there may be thousands.
     #[must_use]
     pub fn status(&self) -> Status {
+        self.status_with(|_| true)
+    }
+
+    /// What is shown to operators. Copies no more than the configuration asks for.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        Overview {
+            status: self.status_with(|name| !name.starts_with("session:") && !name.starts_with("leaver:")),
+            clients: self.queues.tally(),
+            connected: self.broker.connected(),
+            queue_memory: self.queues.memory(),
+        }
+    }
+
+    /// The last write failed: what must be safe is refused.
+    #[must_use]
+    pub fn is_store_failing(&self) -> bool {
+        self.queues.is_failing()
+    }
+
+    fn status_with(&self, shown: impl Fn(&str) -> bool) -> Status {
         let upstreams = self.upstreams.iter().map(|(id, upstream)| UpstreamStatus {
             name: upstream.name.clone(),
+            url: self.bridge.endpoint(*id).map(ToString::to_string).unwrap_or_default(),
             stats: self.bridge.stats(*id).cloned().unwrap_or_default(),
         });
-        let lines = self.queues.names().map(|(name, dest)| LineStatus {
-            name: name.to_owned(),
-            depth: self.queues.depth(dest),
-            stats: self.queues.stats(dest),
+        let lines = self.queues.names().filter(|(name, _)| shown(name)).filter_map(|(name, dest)| {
+            Some(LineStatus {
+                name: name.to_owned(),
+                depth: self.queues.depth(dest),
+                limits: self.queues.limits(dest)?,
+                stats: self.queues.stats(dest),
+            })
         });
         Status {
             broker: self.broker.stats(),

@@ -220,6 +220,16 @@ impl Gateway {
         self.end_session(cx, slot, true);
     }
 
+    /// An operator ends the connection: the client is told, unless it sleeps, and may come again.
+    pub(super) fn on_kick(&mut self, cx: &mut Cx<'_>, client_id: &str) {
+        let Some(slot) = self.clients.by_id(client_id) else { return };
+        self.notice(Level::Info, "MQTT-SN client sent away", slot, "by an operator");
+        if !self.clients[slot].is_sleeping() {
+            self.reply(slot, &Message::Disconnect(Disconnect { duration: None }));
+        }
+        self.end_session(cx, slot, true);
+    }
+
     /// The client id connected by other means: here it is forgotten, with its topic ids.
     pub(super) fn on_taken_over(&mut self, cx: &mut Cx<'_>, session: SessionId) {
         let Some(slot) = self.clients.by_session(session) else { return };

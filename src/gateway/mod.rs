@@ -33,7 +33,7 @@ pub use stats::{LinkInfo, LinkStats, Stats};
 
 use crate::config::{self, LinkId};
 use crate::gateway::access::Known;
-use crate::gateway::client::{Retry, State};
+use crate::gateway::client::{Client, Retry, State};
 use crate::gateway::clients::{Clients, Slot};
 use crate::gateway::discovery::Discovery;
 use crate::gateway::identity::Identities;
@@ -67,6 +67,8 @@ pub enum Input<'a> {
     Ready { session: SessionId },
     /// A connection that is not of this gateway opened the same client id; the session is no longer ours.
     TakenOver { session: SessionId },
+    /// An operator ends a client's connection.
+    Kick { client_id: &'a str },
     /// The deadline passed.
     Timeout,
 }
@@ -96,11 +98,37 @@ pub struct ClientInfo<'a> {
     pub session: Option<SessionId>,
     /// When a sleeper is given up.
     pub sleep_until: Option<Instant>,
+    pub link: Option<LinkId>,
     pub clean_session: bool,
     /// Seconds.
     pub keepalive: u16,
     pub topics: usize,
     pub last_heard_at: Instant,
+}
+
+fn info(client: &Client) -> ClientInfo<'_> {
+    ClientInfo {
+        client_id: &client.id,
+        state: match client.state {
+            State::Disconnected { .. } => "disconnected",
+            State::AwaitingWill { .. } => "connecting",
+            State::Active { .. } => "active",
+            State::Asleep { .. } => "asleep",
+            State::Awake { .. } => "awake",
+        },
+        peer: client.peer.as_ref().map(|peer| peer.as_ref().describe()).unwrap_or_default(),
+        user: client.user.as_deref(),
+        session: client.session(),
+        sleep_until: match client.state {
+            State::Asleep { until, .. } => Some(until),
+            _ => None,
+        },
+        link: client.peer.as_ref().map(|peer| peer.link),
+        clean_session: client.clean,
+        keepalive: client.keepalive,
+        topics: client.registry.len(),
+        last_heard_at: client.heard_at,
+    }
 }
 
 /// The time, and the broker: what every step of the gateway may need.
@@ -190,6 +218,7 @@ impl Gateway {
                 }
             }
             Input::TakenOver { session } => self.on_taken_over(cx, session),
+            Input::Kick { client_id } => self.on_kick(cx, client_id),
             Input::Timeout => self.on_timeout(cx),
         }
     }
@@ -238,27 +267,18 @@ impl Gateway {
 
     /// All clients in order of client id.
     pub fn clients(&self) -> impl Iterator<Item = ClientInfo<'_>> {
-        self.clients.iter().map(|client| ClientInfo {
-            client_id: &client.id,
-            state: match client.state {
-                State::Disconnected { .. } => "disconnected",
-                State::AwaitingWill { .. } => "connecting",
-                State::Active { .. } => "active",
-                State::Asleep { .. } => "asleep",
-                State::Awake { .. } => "awake",
-            },
-            peer: client.peer.as_ref().map(|peer| peer.as_ref().describe()).unwrap_or_default(),
-            user: client.user.as_deref(),
-            session: client.session(),
-            sleep_until: match client.state {
-                State::Asleep { until, .. } => Some(until),
-                _ => None,
-            },
-            clean_session: client.clean,
-            keepalive: client.keepalive,
-            topics: client.registry.len(),
-            last_heard_at: client.heard_at,
-        })
+        self.clients.iter().map(info)
+    }
+
+    /// The ids of all clients, in order.
+    pub fn client_ids(&self) -> impl Iterator<Item = &str> {
+        self.clients.iter().map(|client| &*client.id)
+    }
+
+    /// A client.
+    #[must_use]
+    pub fn client(&self, client_id: &str) -> Option<ClientInfo<'_>> {
+        self.clients.by_id(client_id).map(|slot| info(&self.clients[slot]))
     }
 
     fn drain_serial(&mut self, cx: &mut Cx<'_>, link: LinkId) {

@@ -12,6 +12,7 @@ mod hand_on;
 mod journal;
 mod line;
 mod refill;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use contract::{
 };
 pub use deliver::Peeked;
 pub use line::{Limits, LineStats, Owner};
+pub use tally::Tally;
 
 /// What the queues want done or known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +89,8 @@ pub struct Queues {
     /// When reads that failed, or that found less than there should be, are tried again.
     reread_at: Option<Instant>,
     starved: Vec<DestId>,
-    /// Dropped from lines that are deleted by now.
-    dropped_before: u64,
+    /// What happened in lines that are deleted by now.
+    gone: LineStats,
     /// Lines of sessions that are no more, and that wait for the disk.
     parked: Vec<DestId>,
 }
@@ -114,7 +116,7 @@ impl Queues {
             outputs: VecDeque::new(),
             reread_at: None,
             starved: Vec::new(),
-            dropped_before: 0,
+            gone: LineStats::default(),
             parked: Vec::new(),
         };
         queues.recover(recovered);
@@ -255,7 +257,7 @@ impl Queues {
     /// Deletes a line with all that it holds. Publishers that wait for it wait no longer.
     pub fn remove(&mut self, now: Now, dest: DestId) {
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::take) else { return };
-        self.dropped_before += line.stats.dropped();
+        self.gone.add(&line.stats);
         self.memory -= line.window_bytes;
         for entry in &line.window {
             if let Stored::At(place) = entry.stored {
@@ -303,10 +305,16 @@ impl Queues {
         })
     }
 
+    /// What the line may hold.
+    #[must_use]
+    pub fn limits(&self, dest: DestId) -> Option<Limits> {
+        self.line(dest).map(|line| line.limits)
+    }
+
     /// All lines together. Looks at each.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { dropped: self.dropped_before, ..Totals::default() };
+        let mut totals = Totals { dropped: self.gone.dropped(), ..Totals::default() };
         for line in self.lines.iter().flatten() {
             totals.messages += line.count;
             totals.bytes += line.bytes;

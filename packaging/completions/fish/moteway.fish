@@ -29,6 +29,8 @@ complete -c moteway -n "__fish_moteway_needs_command" -s V -l version -d 'Print 
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "run" -d 'Run the gateway in the foreground'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "check" -d 'Look for mistakes in a configuration, and say how to mend them'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what becomes of a message, without sending one'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "status" -d 'Say how the running gateway is, on one screen'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "clients" -d 'List the clients of the running gateway, or send one away'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "log-level" -d 'Change what the running gateway logs, or say what it logs'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "reload" -d 'Have the running gateway read its configuration again'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "certs" -d 'Make a CA and certificates for development and trials'
@@ -46,6 +48,18 @@ complete -c moteway -n "__fish_moteway_using_subcommand route" -s c -l config -d
 complete -c moteway -n "__fish_moteway_using_subcommand route" -l anonymous -d 'A client without name or client id publishes or reads it'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -l json -d 'Print JSON'
 complete -c moteway -n "__fish_moteway_using_subcommand route" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c moteway -n "__fish_moteway_using_subcommand status" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand status" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand status" -l json -d 'Print JSON, as the document api.md describes it'
+complete -c moteway -n "__fish_moteway_using_subcommand status" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and not __fish_seen_subcommand_from kick" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and not __fish_seen_subcommand_from kick" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and not __fish_seen_subcommand_from kick" -l json -d 'Print JSON, as the document api.md describes it'
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and not __fish_seen_subcommand_from kick" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and not __fish_seen_subcommand_from kick" -f -a "kick" -d 'End the connection of a client, which may come again'
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and __fish_seen_subcommand_from kick" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and __fish_seen_subcommand_from kick" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand clients; and __fish_seen_subcommand_from kick" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l json -d 'Print JSON'

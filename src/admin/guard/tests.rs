@@ -9,7 +9,15 @@ fn office(token: bool, token_to_read: bool) -> Office {
     let path = dir.path().join("token");
     std::fs::write(&path, "0123456789abcdef").unwrap();
     let token = token.then(|| Token::read(Path::new(&path)).unwrap());
-    Office { desk: Desk::open().0, reloads: Reloads::open().0, log: None, token, token_to_read, max_connections: 1 }
+    Office {
+        desk: Desk::open().0,
+        reloads: Reloads::open().0,
+        name: String::new(),
+        log: None,
+        token,
+        token_to_read,
+        max_connections: 1,
+    }
 }
 
 /// The status with which a request is refused, or 200.

@@ -65,7 +65,10 @@ fn an_answer_says_its_length_and_that_it_is_the_last() {
     assert!(head.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{head}");
     let lines = ["Content-Length: 23", "Connection: close", "WWW-Authenticate: Bearer", "Cache-Control: no-store"];
     assert!(lines.iter().all(|line| head.split("\r\n").any(|found| found == *line)), "{head}");
-    assert!(head.contains("Content-Security-Policy: default-src 'none'; ") && head.ends_with("\r\n\r\n"));
+    assert!(
+        head.contains("Content-Security-Policy: default-src 'none'; frame-ancestors 'none'")
+            && head.ends_with("\r\n\r\n")
+    );
 }
 
 proptest! {

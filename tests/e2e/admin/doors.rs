@@ -1,36 +1,17 @@
 //! Who comes in, and what happens to the broker when everybody tries.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use moteway::mqtt::QoS;
 
-use crate::harness::BOUND;
+use crate::admin::{exchange, get, text};
 use crate::harness::client::v5;
 use crate::harness::gateway::Gateway;
-
-/// Sends bytes and reads until the other side closes.
-fn exchange(at: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.set_read_timeout(Some(BOUND)).unwrap();
-    // It may have been refused before all was sent.
-    stream.write_all(bytes).ok();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok();
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-fn get(at: SocketAddr, path: &str) -> String {
-    exchange(at, format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes())
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
 
 #[test]
 fn the_log_level_changes_while_it_runs() {

@@ -73,6 +73,9 @@ do_install() {
         ${D}${datadir}/fish/vendor_completions.d/moteway.fish
     install -D -m 0644 ${S}/packaging/completions/zsh/_moteway ${D}${datadir}/zsh/site-functions/_moteway
 
+    install -d ${D}${datadir}/moteway/monitoring
+    install -m 0644 ${S}/packaging/monitoring/* ${D}${datadir}/moteway/monitoring
+
     install -d ${D}${docdir}/moteway/examples
     install -m 0644 ${S}/packaging/doc/*.md ${D}${docdir}/moteway
     install -m 0644 ${S}/config/examples/*.toml ${D}${docdir}/moteway/examples
