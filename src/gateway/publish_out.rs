@@ -281,8 +281,19 @@ impl Gateway {
                 self.stats.duplicates += 1;
                 return;
             }
-            // A second PUBREC, or one of long ago: the client waits for PUBREL.
-            _ => return self.reply(slot, &Message::PubRel(msg_id)),
+            // A second PUBREC, or one of long ago: the client waits for PUBREL. But if what it answers is still in the
+            // queue (the gateway restarted, or had given up), PUBREL would make the client forget it, and take it again
+            // as new: it is sent again, and answered again.
+            step => {
+                let due = matches!(step, Step::Released { pkid, .. } if *pkid == msg_id.0)
+                    || flow.releases.contains(&msg_id.0)
+                    || cx.sessions.waiting(session) == 0;
+                self.stats.duplicates += 1;
+                if due {
+                    self.reply(slot, &Message::PubRel(msg_id));
+                }
+                return;
+            }
         };
         let outcome = cx.sessions.release(cx.now, session, seq, msg_id.0, token);
         if let Outcome::Refused(_) = outcome {

@@ -6,7 +6,7 @@ use moteway::mqttsn::{
     WillTopic,
 };
 
-use crate::harness::client::v5;
+use crate::harness::client::{v5, v5_persistent};
 use crate::harness::gateway::Gateway;
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::sensor::{Radio, Sensor};
@@ -180,7 +180,7 @@ fn qos_2_of_a_sensor_is_exactly_once_over_kill_9() {
     for (name, radio) in Radio::all() {
         eprintln!("{name}");
         let mut gateway = Gateway::start(&radio.link);
-        let mut witness = gateway.client(&crate::harness::client::v5_persistent("witness"));
+        let mut witness = gateway.client(&v5_persistent("witness"));
         witness.subscribe("t/#", QoS::ExactlyOnce);
         witness.disconnect();
         let mut sensor = radio.sensor();
@@ -197,7 +197,7 @@ fn qos_2_of_a_sensor_is_exactly_once_over_kill_9() {
         sensor.expect(&Message::PubComp(id));
         sensor.publish(topic, "next", QoS::ExactlyOnce);
 
-        let mut witness = gateway.client(&crate::harness::client::v5_persistent("witness"));
+        let mut witness = gateway.client(&v5_persistent("witness"));
         assert!(witness.session_present);
         witness.expect("t/x", "once");
         witness.expect("t/x", "next");
@@ -215,7 +215,7 @@ fn what_a_sensor_was_acknowledged_reaches_the_cloud_through_an_outage_and_power_
          remap = \"fleet/{{gateway}}/{{rest}}\"\n",
         radio.link
     ));
-    let persistent = crate::harness::client::v5_persistent("receiver");
+    let persistent = v5_persistent("receiver");
     let mut receiver = cloud.client(&persistent);
     receiver.subscribe("fleet/#", QoS::AtLeastOnce);
     let mut sensor = radio.sensor();
@@ -253,6 +253,37 @@ fn what_a_sensor_was_acknowledged_reaches_the_cloud_through_an_outage_and_power_
         if number == next { next += 1 } else { duplicates += 1 }
     }
     println!("sensor ledger: 300 acknowledged, {next} delivered in order, {duplicates} duplicates, 0 lost");
+}
+
+#[test]
+fn nine_publishes_with_the_upstream_down_are_nine_delivered() {
+    let radio = Radio::udp();
+    let mut cloud = Mosquitto::start();
+    let persistent = v5_persistent("receiver");
+    let mut receiver = cloud.client(&persistent);
+    receiver.subscribe("fleet/#", QoS::AtLeastOnce);
+    cloud.stop();
+    let gateway = Gateway::start(&format!(
+        "{}[[upstream]]\nname = \"cloud\"\nurl = [\"mqtt://{}\"]\nreconnect_min = \"100ms\"\n\
+         reconnect_max = \"500ms\"\n[[upstream.rule]]\nname = \"all\"\nfilter = \"site/{{rest#}}\"\n\
+         remap = \"fleet/{{rest}}\"\n",
+        radio.link,
+        cloud.address()
+    ));
+    // CONNACK, REGACK, PUBACK and PINGRESP do not wait for the upstream.
+    let mut sensor = radio.sensor();
+    sensor.connect("sensor", false, 60);
+    let topic = sensor.register("site/depth");
+    for number in 1..=9 {
+        sensor.publish(topic, &number.to_string(), QoS::AtLeastOnce);
+    }
+    sensor.ping();
+    cloud.start_again();
+    let mut receiver = cloud.client(&persistent);
+    receiver.expect_numbers("fleet/depth", 1..=9);
+    sensor.publish(topic, "10", QoS::AtLeastOnce);
+    receiver.expect("fleet/depth", "10");
+    drop(gateway);
 }
 
 /// Both copies may have been acknowledged: a round trip shows all there is.

@@ -43,6 +43,11 @@ fn config() {
 }
 
 #[test]
+fn gateway() {
+    fuzz(&Target { name: "gateway", run: targets::gateway::run, rounds: 10_000 });
+}
+
+#[test]
 fn engine() {
     fuzz(&Target { name: "engine", run: targets::engine::run, rounds: 15_000 });
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use moteway::mqtt::QoS;
 
 use crate::client::MessageId;
+use crate::mote::Mote;
 use crate::world::World;
 
 /// What was found wrong, in words; empty when all promises held.
@@ -57,6 +58,22 @@ pub fn check(world: &World) -> Vec<String> {
         wrong.push(format!("the cloud still waits for {} acknowledgements", world.cloud.unacked()));
     }
     wrong
+}
+
+/// What a node published and the one that listens to it got.
+pub fn from_one_to_one(publisher: &Mote, listener: &Mote, wrong: &mut Vec<String>) {
+    let place = format!("mote {}", listener.number);
+    let of = Publisher {
+        number: publisher.number,
+        topic: &publisher.topic,
+        qos: publisher.qos,
+        acked: &publisher.acked,
+        unacked: usize::from(publisher.waits()),
+    };
+    arrived(&place, &of, &listener.received, wrong);
+    if of.unacked > 0 {
+        wrong.push(format!("mote {} still waits for an acknowledgement", publisher.number));
+    }
 }
 
 /// A client or a radio node that publishes.

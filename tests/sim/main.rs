@@ -1,11 +1,14 @@
 //! The simulated world: the real engine against lossy links, a flapping upstream, a disk that forgets what was not
 //! committed and refuses when it is full, and a power cut at any point. One seed decides everything.
 //!
-//! `MOTEWAY_SIM_SEED=N` runs one seed, `MOTEWAY_SIM_SEEDS=N` that many (1 000 unless told).
+//! `MOTEWAY_SIM_SEED=N` runs one seed, `MOTEWAY_SIM_SEEDS=N` that many (1 000 unless told;
+//! twice as many of the radio nodes).
 
+mod air;
 mod checker;
 mod client;
 mod cloud;
+mod mote;
 mod node;
 mod store;
 mod world;
@@ -16,7 +19,9 @@ use moteway::config::Config;
 use moteway::mqtt::QoS;
 use moteway::time::Duration;
 
+use crate::air::Air;
 use crate::client::Client;
+use crate::mote::Mote;
 use crate::node::Node;
 use crate::world::{Weather, World};
 
@@ -238,4 +243,62 @@ fn what_a_limit_evicts_is_counted() {
         assert!(missing > 0 || world.flaps < 4, "seed {seed}: the limit was never reached");
         assert_eq!(line.depth.messages, 0, "seed {seed}");
     }
+}
+
+/// What happened in a world of nodes, to show that something did.
+#[derive(Debug, Default)]
+struct Told {
+    messages: u64,
+    crashes: u64,
+    sleeps: u64,
+    moves: u64,
+    spoilt: u64,
+    crc_errors: u64,
+}
+
+/// Nodes get acquainted in calm weather, live through a storm, and have time to finish.
+fn live_in_the_air(seed: u64, nodes: u32, storm: Duration, crash_every: Duration, told: &mut Told) {
+    let mut air = Air::new(seed, nodes, crash_every);
+    air.run_for(Duration::from_secs(5));
+    assert!(air.motes.iter().all(Mote::is_ready), "seed {seed}: not ready in fair weather");
+    air.storm();
+    air.run_for(storm);
+    air.heal();
+    air.run_for(Duration::from_secs(30));
+    let wrong = air.check();
+    let shown: Vec<String> = wrong.iter().take(10).cloned().collect();
+    assert!(wrong.is_empty(), "seed {seed}: {} broken promises\n{}", wrong.len(), shown.join("\n"));
+    air.count_noise();
+    told.messages += air.motes.iter().map(Mote::published).sum::<u64>();
+    told.sleeps += air.motes.iter().map(|mote| mote.sleeps).sum::<u64>();
+    told.crashes += air.crashes;
+    told.moves += air.moves;
+    told.spoilt += air.spoilt;
+    told.crc_errors += air.crc_errors;
+}
+
+fn live_in_many_airs(seeds: u64, nodes: u32, storm: Duration, crash_every: Duration) {
+    let seeds: Vec<u64> = match number("MOTEWAY_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..seeds).collect(),
+    };
+    let mut told = Told::default();
+    for seed in &seeds {
+        live_in_the_air(*seed, nodes, storm, crash_every, &mut told);
+    }
+    println!("{} seeds of {nodes} nodes: {told:?}", seeds.len());
+    let happened = [told.messages, told.crashes, told.sleeps, told.moves, told.spoilt, told.crc_errors];
+    assert!(seeds.len() < 2 || happened.iter().all(|count| *count > 0), "{told:?} proves nothing");
+}
+
+#[test]
+fn nodes_that_sleep_and_move_lose_nothing_acknowledged_on_lossy_air_and_spoilt_lines_through_power_cuts() {
+    let seeds = 2 * number("MOTEWAY_SIM_SEEDS").unwrap_or(1000);
+    live_in_many_airs(seeds, 5, Duration::from_secs(10), Duration::from_secs(3));
+}
+
+#[test]
+fn two_hundred_nodes_lose_nothing_acknowledged_through_power_cuts() {
+    let seeds = number("MOTEWAY_SIM_SEEDS").map_or(3, |seeds| seeds.div_ceil(300));
+    live_in_many_airs(seeds, 200, Duration::from_secs(20), Duration::from_secs(6));
 }

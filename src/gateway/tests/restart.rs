@@ -149,3 +149,23 @@ fn records_that_are_damaged_or_of_another_kind_are_counted_and_left_out() {
     assert_eq!((world.state("a"), world.state("b"), world.state("e")), ("active", "unknown", "active"));
     assert_eq!(world.gateway.stats().records_unusable, 3);
 }
+
+#[test]
+fn a_pubrec_from_before_a_restart_does_not_make_the_client_take_the_message_twice() {
+    let (mut world, id) = World::subscribed("t", Q2, false);
+    world.publish("t", "x", Q2);
+    world.expect(1, &[publish(Q2, id, 1, "x")]);
+    // After it the queue is still to be read from the disk.
+    world.broker.reading = true;
+    world.restart();
+    // PUBREL now would have the client forget the id, and take the same message as a new one.
+    world.ask(1, Message::PubRec(MsgId(1)), &[]);
+    world.broker.reading = false;
+    let session = world.broker.session_of("a").unwrap();
+    world.input(Input::Ready { session });
+    world.expect(1, &[publish(Q2, id, 1, "x")]);
+    world.ask(1, Message::PubRec(MsgId(1)), &[Message::PubRel(MsgId(1))]);
+    world.ask(1, Message::PubRec(MsgId(1)), &[Message::PubRel(MsgId(1))]);
+    world.ask(1, Message::PubComp(MsgId(1)), &[]);
+    assert_eq!(world.broker.queued("a"), 0);
+}

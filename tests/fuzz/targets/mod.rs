@@ -4,6 +4,7 @@
 pub mod config;
 pub mod engine;
 pub mod framings;
+pub mod gateway;
 pub mod mqtt_packets;
 pub mod mqttsn_messages;
 mod source;

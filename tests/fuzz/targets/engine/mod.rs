@@ -3,7 +3,7 @@
 
 mod limits;
 mod pipe;
-mod radio;
+pub(in crate::targets) mod radio;
 mod wire;
 mod world;
 
