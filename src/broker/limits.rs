@@ -160,9 +160,11 @@ impl Broker {
         })
     }
 
-    /// Brings up to date what is known of a connection's memory, and with it how many bytes it was sent.
+    /// Brings up to date what is known of a connection's memory, and with it how many bytes it was sent. One that is
+    /// closing is the shell's.
     pub(crate) fn account(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let conn = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut);
+        let Some(conn) = conn.filter(|conn| !conn.closing) else { return };
         let (outbox, input) = (conn.outbox.len(), conn.input_bytes());
         let added = conn.outbox.take_added();
         self.stats.bytes_sent += (conn.counted_outbox + added).saturating_sub(outbox) as u64;

@@ -423,8 +423,14 @@ impl Broker {
 
     /// Has the connection's outbox written at the end of the turn.
     fn flush(&mut self, id: ConnId) {
-        self.account(id);
-        let Some(conn) = self.conn_mut(id) else { return };
+        let Some(conn) = self.conns.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        if conn.closing {
+            return;
+        }
+        // Only what was added since, once for each message: the rest of the account has time until the turn ends.
+        let added = conn.outbox.take_added();
+        conn.counted_outbox += added;
+        self.buffered += added;
         if !conn.flush_queued && !conn.is_held && !conn.outbox.is_empty() {
             conn.flush_queued = true;
             self.dirty.push_back(id);
@@ -453,6 +459,7 @@ impl Broker {
     }
 
     fn close(&mut self, id: ConnId) {
+        self.account(id);
         let Some(conn) = self.conn_mut(id) else { return };
         if !conn.closing {
             conn.closing = true;
@@ -464,7 +471,6 @@ impl Broker {
                 conn.is_held = false;
             }
             let listener = conn.listener;
-            self.account(id);
             self.discount(id);
             self.uncount(listener);
             self.watch_silence(id, None);

@@ -69,6 +69,7 @@ impl Broker {
                 conn.partial = partial;
             }
         }
+        self.account(id);
         self.flush(id);
         self.check_input(now, queues, id);
     }

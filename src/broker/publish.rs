@@ -240,10 +240,10 @@ impl Broker {
         token: Option<Token>,
         receipt: Option<(DestId, u16)>,
     ) -> (Outcome, bool) {
-        if let Err(refusal) = self.check_topic(now, origin, inbound.topic) {
+        let known = self.routes.known(inbound.topic);
+        if let Err(refusal) = self.check_topic(now, origin, inbound.topic, known.is_some()) {
             return (Outcome::Refused(refusal), false);
         }
-        let known = self.routes.known(inbound.topic);
         if let Some(session) = origin.session
             && !self.may_publish(now, session, known.as_deref(), inbound.topic)
         {
@@ -280,8 +280,9 @@ impl Broker {
         (queues.finish(admission), !route.is_empty())
     }
 
-    /// Whether the topic may be published to: within the limits, and not the broker's own.
-    fn check_topic(&mut self, now: Now, origin: Origin, topic: &str) -> Result<(), Refusal> {
+    /// Whether the topic may be published to: within the limits, and not the broker's own. One that has a route was
+    /// within them.
+    fn check_topic(&mut self, now: Now, origin: Origin, topic: &str, is_known: bool) -> Result<(), Refusal> {
         if origin.own {
             return Ok(());
         }
@@ -289,7 +290,8 @@ impl Broker {
             self.stats.publish_denied += 1;
             return Err(Refusal::NotAuthorised);
         }
-        let Some(limit) = self.topic_limit(topic) else { return Ok(()) };
+        let limit = if is_known { None } else { self.topic_limit(topic) };
+        let Some(limit) = limit else { return Ok(()) };
         match origin.session {
             Some(session) => self.hit_from(now, limit, session),
             None => self.hit_by(now, limit, "a will, an upstream or a node without a session"),

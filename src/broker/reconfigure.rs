@@ -15,6 +15,8 @@ impl Broker {
     /// no more have to go; what others may do is asked anew from now on.
     pub fn reconfigure(&mut self, now: Now, queues: &mut Queues, config: &Config, ids: &[ListenerId]) {
         self.limits = config.broker.clone();
+        // A topic that has a route is not held against the limits again.
+        self.routes.forget_all();
         self.retained.configure(config.broker.max_retained_messages, config.broker.max_retained_bytes);
         self.set_queue_limits(queues, config);
         if self.sys.configure(config.broker.sys_interval) {

@@ -448,6 +448,13 @@ fn buffered_bytes() {
         bench.lose(conn);
     }
     assert_eq!(bench.broker.buffered(), 0);
+    // What one that is told why it has to go does not read is the shell's.
+    bench.connect(22, &hello(V5, "wrong"));
+    bench.sent(22, V5);
+    bench.bytes(22, &[0xF0, 0]);
+    assert_eq!((bench.closed.last(), bench.broker.buffered()), (Some(&ConnId(22)), 0));
+    bench.lose(22);
+    assert_eq!(bench.broker.buffered(), 0);
 }
 
 fn values(bench: &mut Bench) -> usize {
