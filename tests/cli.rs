@@ -174,6 +174,49 @@ fn check_points_at_each_mistake_and_says_what_to_write() {
     expect_refused(&upstream("mqtt://u:p@b"), (3, 21), &["`password_file`"]);
 }
 
+/// The file is taken, and what will surprise is shown at its place.
+fn expect_warned(text: &str, (line, column): (usize, usize), says: &[&str]) {
+    let file = File::new(text);
+    let ran = moteway(&["check", file.path.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let place = format!(" --> {}:{line}:{column}\n", file.path.display());
+    assert!(ran.err.contains("warning: ") && ran.err.contains(&place), "{place}\n{}", ran.err);
+    assert!(ran.err.contains("^") && ran.err.contains("= help: "), "{}", ran.err);
+    for words in says {
+        assert!(ran.err.contains(words), "{words}\n{}", ran.err);
+    }
+}
+
+#[test]
+fn check_warns_of_what_never_happens_and_of_what_cannot_be() {
+    let rule = |name: &str, rest: &str| format!("[[upstream.rule]]\nname = \"{name}\"\n{rest}\n");
+    let shadowed = bridged(
+        &[
+            rule("all", "direction = \"in\"\nfilter = \"a/#\""),
+            rule("one", "direction = \"in\"\nfilter = \"a/+/b\""),
+        ]
+        .concat(),
+    );
+    expect_warned(
+        &shadowed,
+        (13, 10),
+        &["rule `one` never takes anything: `all` before it takes all of it", "put `one` first"],
+    );
+    let empty = bridged(&rule("none", "filter = \"a/b/#\"\nexclude = [\"a/#\"]"));
+    expect_warned(&empty, (9, 11), &["rule `none` never takes anything", "its excludes cover all of \"a/b/#\""]);
+    let closed = bridged(&rule("up", "filter = \"up/{room}/#\""));
+    let closed = format!("{closed}[[acl]]\npublish = [\"down/#\", \"{{client_id}}\"]\n");
+    expect_warned(&closed, (8, 10), &["rule `up` gets nothing from clients", "`publish` of an [[acl]]"]);
+    let open = closed.replace("{client_id}", "{client_id}/+/t");
+    let file = File::new(&open);
+    assert!(!moteway(&["check", file.path.to_str().unwrap()]).err.contains("gets nothing"), "{open}");
+    expect_warned(
+        "[store]\nmax_bytes = \"16384GiB\"\n",
+        (2, 13),
+        &["has room for", "when the disk is full", "or make room"],
+    );
+}
+
 #[test]
 fn check_proves_the_rules() {
     let rule = |filter: &str, rest: &str| {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::http::{Body, Request, Response};
-use crate::admin::{Office, metrics, status};
+use crate::admin::{Office, Order, metrics, status};
 use crate::config::LogLevel;
 use crate::engine::Sample;
 
@@ -143,10 +143,19 @@ pub(super) fn set_log_level(office: &Office, request: &Request) -> Response {
 
 /// Has the configuration read again. A file with mistakes is no fault of the request: what is wrong is the answer.
 pub(super) async fn reload(office: &Office) -> Response {
-    let Some(done) = office.reloads.ask().await else { return stopped() };
+    let Some(done) = office.orders.give(Order::Reload).await else { return stopped() };
     let reloaded = done.is_ok();
     let message = done.unwrap_or_else(|error| error);
     Response::json(&serde_json::json!({ "reloaded": reloaded, "message": message }))
+}
+
+/// Has the store copied. Whoever asked takes the file away.
+pub(super) async fn backup(office: &Office) -> Response {
+    match office.orders.give(Order::Backup).await {
+        Some(Ok(file)) => Response::json(&serde_json::json!({ "file": file })),
+        Some(Err(error)) => Response::error(409, &error),
+        None => stopped(),
+    }
 }
 
 /// What a request brings along.

@@ -71,25 +71,34 @@ impl Desk {
     }
 }
 
-/// Where a reload of the configuration is asked for.
+/// Something that the daemon does, not the engine.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration again; what has changed is told.
+    Reload(oneshot::Sender<Done>),
+    /// Copy the store; the file is told.
+    Backup(oneshot::Sender<Done>),
+}
+
+/// What came of it, or why nothing did.
+pub type Done = Result<String, String>;
+
+/// Where orders are handed in.
 #[derive(Debug, Clone)]
-pub struct Reloads(mpsc::Sender<oneshot::Sender<Reloaded>>);
+pub struct Orders(mpsc::Sender<Order>);
 
-/// What a reload changed, or why it changed nothing.
-pub type Reloaded = Result<String, String>;
-
-impl Reloads {
-    /// And where it is heard.
+impl Orders {
+    /// And where they are heard.
     #[must_use]
-    pub fn open() -> (Self, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
+    pub fn open() -> (Self, mpsc::Receiver<Order>) {
         let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
         (Self(sender), receiver)
     }
 
     /// Asks, and waits for what comes of it. None: the gateway is stopping.
-    pub async fn ask(&self) -> Option<Reloaded> {
+    pub async fn give(&self, order: impl FnOnce(oneshot::Sender<Done>) -> Order) -> Option<Done> {
         let (tell, told) = oneshot::channel();
-        self.0.send(tell).await.ok()?;
+        self.0.send(order(tell)).await.ok()?;
         told.await.ok()
     }
 }
@@ -108,8 +117,8 @@ pub struct Doors {
 pub struct Office {
     /// The engine.
     pub desk: Desk,
-    /// The configuration.
-    pub reloads: Reloads,
+    /// The daemon.
+    pub orders: Orders,
     /// What the gateway is called.
     pub name: String,
     /// The daemon's log, if it is its own.

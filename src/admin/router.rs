@@ -25,6 +25,7 @@ enum Place {
     Log,
     SetLogLevel,
     Reload,
+    Backup,
 }
 
 const ROUTES: &[Route] = &[
@@ -38,6 +39,7 @@ const ROUTES: &[Route] = &[
     Route { path: "/api/clients/kick", right: Right::Change, place: Place::Kick },
     Route { path: "/api/log", right: Right::Read, place: Place::Log },
     Route { path: "/api/log/level", right: Right::Change, place: Place::SetLogLevel },
+    Route { path: "/api/backup", right: Right::Change, place: Place::Backup },
     Route { path: "/api/reload", right: Right::Change, place: Place::Reload },
 ];
 
@@ -64,6 +66,7 @@ pub(super) async fn answer(office: &Office, door: Door, request: &Request) -> Re
         Place::Kick => answer::kick(office, request).await,
         Place::Log => answer::log(office, request),
         Place::SetLogLevel => answer::set_log_level(office, request),
+        Place::Backup => answer::backup(office).await,
         Place::Reload => answer::reload(office).await,
     }
 }

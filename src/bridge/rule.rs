@@ -42,6 +42,12 @@ impl CompiledRule {
     }
 }
 
+/// Whether a topic may match both filters.
+#[must_use]
+pub fn overlap(a: &str, b: &str) -> bool {
+    shape::Shape::of_filter(a).meet(&shape::Shape::of_filter(b)).is_some()
+}
+
 /// The key of a rule that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {

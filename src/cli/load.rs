@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::bridge::rule;
 use crate::broker::acl;
-use crate::cli::Failure;
+use crate::cli::{Failure, sense};
 use crate::config::{Config, Diagnostics, Document, Finding, IdentitySource, hold_back};
 use crate::sys::identity;
 
@@ -61,6 +61,7 @@ pub(super) fn examine(path: &Path) -> Result<Document, Failure> {
     });
     if let Ok(config) = config {
         document.report(rule::check(&config));
+        document.report(sense::check(&config));
     }
     let access = acl::check(document.draft());
     document.report(access);

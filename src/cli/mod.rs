@@ -3,6 +3,7 @@
 
 mod access;
 mod authority;
+mod backup;
 mod certs;
 mod check;
 mod clients;
@@ -17,6 +18,7 @@ mod reload;
 mod remote;
 mod route;
 mod run;
+mod sense;
 mod status;
 mod words;
 
@@ -62,6 +64,10 @@ enum Command {
     LogLevel(log_level::Args),
     /// Have the running gateway read its configuration again
     Reload(reload::Args),
+    /// Copy messages, configuration and secrets of a gateway, running or not, into one file
+    Backup(backup::Args),
+    /// Put what is in a backup back in its place
+    Restore(backup::RestoreArgs),
     /// Make a CA and certificates for development and trials
     Certs(certs::Args),
     /// Turn a mosquitto.conf into a configuration for moteway, and name what cannot be carried over
@@ -96,6 +102,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Clients(args) => clients::run(&args),
         Command::LogLevel(args) => log_level::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Passwd(args) => passwd::run(&args),

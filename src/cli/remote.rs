@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,11 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// The configuration of the gateway that is meant.
+    pub(super) fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Asks for something, and understands the answer.
     pub(super) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failure> {
         understand(&self.send("GET", target, None)?.whole()?)
@@ -71,7 +76,7 @@ impl Remote {
     }
 }
 
-fn cannot_connect(path: &std::path::Path, error: &io::Error) -> Failure {
+fn cannot_connect(path: &Path, error: &io::Error) -> Failure {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotRunning(format!(

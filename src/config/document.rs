@@ -106,6 +106,16 @@ impl Document {
         Ok(Self::parse_all(&texts, variables))
     }
 
+    /// The files that [`Document::read`] would read: the main one, and the drop-ins.
+    ///
+    /// # Errors
+    /// When the directory of drop-ins cannot be read.
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+        let mut files = vec![path.to_owned()];
+        files.extend(drop_ins(path)?);
+        Ok(files)
+    }
+
     /// How many drop-ins there were.
     #[must_use]
     pub fn drop_ins(&self) -> usize {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use nix::unistd::{Group, chown};
 use tokio::sync::mpsc::Receiver;
 
-use crate::admin::{Admin, Desk, Doors, Log, Office, Question, Reloads, Token};
+use crate::admin::{Admin, Desk, Doors, Log, Office, Orders, Question, Token};
 use crate::config::{self, Config};
 use crate::io::{Driver, SocketFile, bind_unix};
 
@@ -28,7 +28,7 @@ pub(super) fn open(
     driver: &Rc<Driver>,
     config: &Config,
     log: Option<Arc<Log>>,
-    reloads: Reloads,
+    orders: Orders,
 ) -> Option<Reception> {
     let (name, config) = (config.gateway.name.clone(), &config.admin);
     let (desk, questions) = Desk::open();
@@ -40,7 +40,7 @@ pub(super) fn open(
     }
     let token_to_read = config.http.is_some_and(|http| !http.ip().is_loopback());
     let http = doors.http.as_ref().and_then(|http| http.local_addr().ok());
-    let office = Office { desk, reloads, name, log, token, token_to_read, max_connections: config.max_connections };
+    let office = Office { desk, orders, name, log, token, token_to_read, max_connections: config.max_connections };
     match Admin::start(doors, office) {
         Ok(admin) => {
             tokio::task::spawn_local(answer(Rc::clone(driver), questions));

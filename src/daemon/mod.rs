@@ -26,7 +26,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 
-use crate::admin::{Log, Reloads};
+use crate::admin::{Log, Orders};
 use crate::config::{self, Config, Ids, LinkId, ListenerId, Protocol};
 use crate::daemon::reload::Reloader;
 use crate::daemon::site::{Files, Site};
@@ -123,13 +123,13 @@ pub fn run(
         let mut stop = pin!(stop);
         let is_over = poll_fn(|cx| Poll::Ready(stop.as_mut().poll(cx).is_ready())).await;
         driver.start();
-        let (reloads, asked) = Reloads::open();
-        let reception = admin::open(&driver, &site.config, service.log.clone(), reloads);
+        let (orders, asked) = Orders::open();
+        let reception = admin::open(&driver, &site.config, service.log.clone(), orders);
         ready.http = reception.as_ref().and_then(|reception| reception.http);
         announce(&site.config, &ready);
         service.notify("READY=1");
         on_ready(&ready);
-        let mut reloader = Reloader::new(site, service, asked);
+        let mut reloader = Reloader::new(site, service, storage.backups(), asked);
         if !is_over {
             tokio::select! {
                 () = stop => {}

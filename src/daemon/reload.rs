@@ -3,18 +3,19 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::admin::Reloaded;
+use crate::admin::{Done, Order};
 use crate::config::{self, Config};
 use crate::daemon::Service;
 use crate::daemon::site::Site;
+use crate::daemon::storage::Backups;
 use crate::io::tls::Reload;
 use crate::sys;
 use crate::time::Duration;
@@ -85,12 +86,13 @@ pub(super) struct Reloader<'a> {
     watched: Vec<Watched>,
     service: &'a Service,
     /// Who asks through the control socket.
-    asked: Receiver<oneshot::Sender<Reloaded>>,
+    asked: Receiver<Order>,
+    backups: Backups,
 }
 
 impl<'a> Reloader<'a> {
-    pub(super) fn new(site: Site, service: &'a Service, asked: Receiver<oneshot::Sender<Reloaded>>) -> Self {
-        Self { watched: site.watched(), site, service, asked }
+    pub(super) fn new(site: Site, service: &'a Service, backups: Backups, asked: Receiver<Order>) -> Self {
+        Self { watched: site.watched(), site, service, asked, backups }
     }
 
     /// For ever. Established connections keep what they have; the next handshake gets what is new.
@@ -102,10 +104,7 @@ impl<'a> Reloader<'a> {
                     // What came of it is in the log.
                     self.reload().ok();
                 }
-                Some(tell) = self.asked.recv() => {
-                    // Whoever asked may have gone.
-                    tell.send(self.reload()).ok();
-                }
+                Some(order) = self.asked.recv() => self.obey(order),
                 () = sleep(PERIOD), if !self.watched.is_empty() => {
                     for watched in &mut self.watched {
                         watched.look(false);
@@ -115,15 +114,33 @@ impl<'a> Reloader<'a> {
         }
     }
 
+    fn obey(&mut self, order: Order) {
+        match order {
+            // Whoever asked may have gone.
+            Order::Reload(tell) => drop(tell.send(self.reload())),
+            Order::Backup(tell) => {
+                let to = self.site.config.gateway.state_dir.join("backup.db");
+                // What an earlier one left, whose asker went away.
+                if let Err(error) = fs::remove_file(&to)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    return drop(tell.send(Err(format!("{}: {error}", to.display()))));
+                }
+                let file = to.display().to_string();
+                self.backups.make(to, Box::new(move |made| drop(tell.send(made.map(|()| file)))));
+            }
+        }
+    }
+
     /// Reads everything again: says what has changed, or why nothing has.
-    fn reload(&mut self) -> Reloaded {
+    fn reload(&mut self) -> Done {
         self.service.notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_micros()));
         let done = self.read_again();
         self.service.notify("READY=1");
         done
     }
 
-    fn read_again(&mut self) -> Reloaded {
+    fn read_again(&mut self) -> Done {
         let Some(source) = &self.service.source else {
             for watched in &mut self.watched {
                 watched.look(true);

@@ -1,6 +1,7 @@
 //! The store, wired to the driver.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -9,7 +10,7 @@ use crate::config::Config;
 use crate::daemon::DaemonError;
 use crate::io::Disk;
 use crate::queue::{Batch, Read, Recovered, Reply};
-use crate::store::{Command, Options, Store, SubmitError};
+use crate::store::{Backup, Command, Options, Store, SubmitError};
 
 /// An open store, what it found, and the way of its replies. What the engine has under way, and with it the length
 /// of the channel, is bounded by `store.max_pending_bytes`.
@@ -42,6 +43,11 @@ impl Storage {
         self.replies.take().unwrap_or_else(|| unbounded_channel().1)
     }
 
+    /// Has a copy of the store made.
+    pub(super) fn backups(&self) -> Backups {
+        Backups { store: Rc::clone(&self.store) }
+    }
+
     pub(super) fn disk(&self) -> Box<dyn Disk> {
         let store = Rc::clone(&self.store);
         let submit = move |command| store.submit(command);
@@ -52,6 +58,24 @@ impl Storage {
     pub(super) fn close(self) {
         if let Some(Err(error)) = Rc::into_inner(self.store).map(Store::close) {
             tracing::warn!(error, "the message store was not closed in order; nothing is lost");
+        }
+    }
+}
+
+/// Where copies of the store are asked for.
+pub(super) struct Backups {
+    store: Rc<Store>,
+}
+
+impl Backups {
+    /// Asks for one. `tell` may be called from another thread.
+    pub(super) fn make(&self, to: PathBuf, tell: Box<dyn FnOnce(Result<(), String>) + Send>) {
+        match self.store.submit(Command::Backup(Backup { to, tell })) {
+            Ok(()) => {}
+            Err(SubmitError::Full(Command::Backup(backup)) | SubmitError::Closed(Command::Backup(backup))) => {
+                (backup.tell)(Err("the store is busy; try again".to_owned()));
+            }
+            Err(_) => {}
         }
     }
 }
@@ -77,6 +101,7 @@ impl<F: FnMut(Command) -> Result<(), SubmitError>> Line<F> {
             Command::Commit(batch) => Reply::Failed { batch: batch.id, error },
             Command::Read(read) => Reply::Unreadable { dest: read.dest, after: read.after, error },
             Command::Checkpoint => return,
+            Command::Backup(backup) => return (backup.tell)(Err(error)),
         };
         drop(self.tell.send(reply));
     }

@@ -1,18 +1,30 @@
 //! One instance per state directory: an advisory lock on a file that names its holder.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::store::database::file_error;
 use crate::store::options::{Paths, StoreError};
 
 /// Held as long as the store is open. The kernel gives it back when the process dies.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     _file: Flock<File>,
+}
+
+/// Makes the state directory if there is none, and keeps every gateway out of it.
+///
+/// # Errors
+/// If one runs there, or the directory cannot be used.
+pub fn claim(dir: &Path) -> Result<Lock, StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| file_error(dir, "cannot be made", error))?;
+    Lock::acquire(&Paths::new(dir))
 }
 
 impl Lock {

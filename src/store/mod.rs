@@ -25,6 +25,7 @@ mod wal;
 mod wreck;
 
 pub use database::Database;
+pub use lock::{Lock, claim};
 pub use options::{Options, PAGE_SIZE, StoreError};
 pub use session::{MAX_DEAD_LETTERS, Session};
-pub use thread::{Command, OnReply, Store, SubmitError};
+pub use thread::{Backup, Command, OnReply, Store, SubmitError};

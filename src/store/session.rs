@@ -45,6 +45,13 @@ pub struct Session<'d> {
     leftovers: &'d mut bool,
 }
 
+impl<'a> Session<'a> {
+    /// The open file itself.
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.conn
+    }
+}
+
 impl<'d> Session<'d> {
     pub(super) fn new(
         conn: &'d Connection,

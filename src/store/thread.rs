@@ -1,9 +1,15 @@
 //! The writer thread: commands come in through a bounded queue and are done one after the other.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::StepResult;
 
 use crate::queue::{Batch, Read, Recovered, Reply};
 use crate::store::database::{Database, file_error};
@@ -13,6 +19,9 @@ use crate::store::session::Session;
 /// Without a command for this long, unused space is given back.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// Copied for a backup before others have their turn: some milliseconds on slow flash.
+const PAGES_PER_STEP: i32 = 64;
+
 /// What the store is asked to do.
 #[derive(Debug)]
 pub enum Command {
@@ -20,8 +29,24 @@ pub enum Command {
     Commit(Batch),
     /// Read rows; answered by [`Reply::Rows`] or [`Reply::Unreadable`].
     Read(Read),
-    /// Fold the log into the file, for a backup. Not answered.
+    /// Fold the log into the file. Not answered.
     Checkpoint,
+    /// Copy all that is committed to another file, between other commands.
+    Backup(Backup),
+}
+
+/// A copy that is asked for.
+pub struct Backup {
+    /// The file, which must not be there.
+    pub to: PathBuf,
+    /// Told, from the writer thread, how it went. Must not block.
+    pub tell: Box<dyn FnOnce(Result<(), String>) + Send>,
+}
+
+impl fmt::Debug for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backup").field("to", &self.to).finish_non_exhaustive()
+    }
 }
 
 /// A command was not taken.
@@ -111,21 +136,62 @@ fn run(mut database: Database, inbox: &Receiver<Command>, on_reply: &dyn Fn(Repl
     // There may be something to give back since the last run.
     let mut tidy = false;
     while let Some(command) = next(inbox, &mut session, &mut tidy) {
-        match command {
-            Command::Commit(batch) => on_reply(match session.apply(&batch) {
-                Ok(()) => Reply::Committed { batch: batch.id },
-                Err(error) => Reply::Failed { batch: batch.id, error },
-            }),
-            Command::Read(read) => on_reply(match session.read(&read) {
-                Ok(rows) => Reply::Rows { dest: read.dest, after: read.after, rows },
-                Err(error) => Reply::Unreadable { dest: read.dest, after: read.after, error },
-            }),
-            // A log that cannot be folded now is folded later, or refuses batches when it has grown too large.
-            Command::Checkpoint => session.checkpoint().unwrap_or_default(),
+        if let Some(Backup { to, tell }) = obey(command, &mut session, on_reply) {
+            tell(backup(&to, inbox, &mut session, on_reply));
         }
     }
     drop(session);
     database.close()
+}
+
+/// Does what can be done at once. A backup takes longer, and is given back.
+fn obey(command: Command, session: &mut Session<'_>, on_reply: &dyn Fn(Reply)) -> Option<Backup> {
+    match command {
+        Command::Commit(batch) => on_reply(match session.apply(&batch) {
+            Ok(()) => Reply::Committed { batch: batch.id },
+            Err(error) => Reply::Failed { batch: batch.id, error },
+        }),
+        Command::Read(read) => on_reply(match session.read(&read) {
+            Ok(rows) => Reply::Rows { dest: read.dest, after: read.after, rows },
+            Err(error) => Reply::Unreadable { dest: read.dest, after: read.after, error },
+        }),
+        // A log that cannot be folded now is folded later, or refuses batches when it has grown too large.
+        Command::Checkpoint => session.checkpoint().unwrap_or_default(),
+        Command::Backup(backup) => return Some(backup),
+    }
+    None
+}
+
+/// Copies page after page. Other commands come first, and what they change is in the copy too.
+fn backup(
+    to: &Path,
+    inbox: &Receiver<Command>,
+    session: &mut Session<'_>,
+    on_reply: &dyn Fn(Reply),
+) -> Result<(), String> {
+    let words = |error: rusqlite::Error| error.to_string();
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    let file = file.map_err(|error| format!("{}: {error}", to.display()))?;
+    let mut copy = Connection::open(to).map_err(words)?;
+    let pages = rusqlite::backup::Backup::new(session.connection(), &mut copy).map_err(words)?;
+    loop {
+        match inbox.try_recv() {
+            Ok(command) => {
+                if let Some(Backup { tell, .. }) = obey(command, session, on_reply) {
+                    tell(Err("another backup is under way".to_owned()));
+                }
+                continue;
+            }
+            Err(TryRecvError::Disconnected) => return Err("the gateway stops".to_owned()),
+            Err(TryRecvError::Empty) => {}
+        }
+        if pages.step(PAGES_PER_STEP).map_err(words)? == StepResult::Done {
+            break;
+        }
+    }
+    drop(pages);
+    copy.close().map_err(|(_, error)| words(error))?;
+    file.sync_all().map_err(|error| error.to_string())
 }
 
 /// The next command; `None` when the handle is gone. Uses quiet times to tidy up, then sleeps until it is needed.

@@ -4,6 +4,7 @@ mod harness;
 
 mod access;
 mod admin;
+mod backup;
 mod bridge;
 mod command_line_clients;
 mod delivery;

@@ -33,6 +33,8 @@ complete -c moteway -n "__fish_moteway_needs_command" -f -a "status" -d 'Say how
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "clients" -d 'List the clients of the running gateway, or send one away'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "log-level" -d 'Change what the running gateway logs, or say what it logs'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "reload" -d 'Have the running gateway read its configuration again'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "backup" -d 'Copy messages, configuration and secrets of a gateway, running or not, into one file'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "restore" -d 'Put what is in a backup back in its place'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "certs" -d 'Make a CA and certificates for development and trials'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "import" -d 'Turn a mosquitto.conf into a configuration for moteway, and name what cannot be carried over'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "passwd" -d 'Set or delete the password of a user'
@@ -68,6 +70,14 @@ complete -c moteway -n "__fish_moteway_using_subcommand reload" -s c -l config -
 complete -c moteway -n "__fish_moteway_using_subcommand reload" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand reload" -l json -d 'Print JSON'
 complete -c moteway -n "__fish_moteway_using_subcommand reload" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand backup" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand backup" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand backup" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand restore" -l root -d 'Below this directory instead of /, for a system that is not the running one' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand restore" -l force -d 'Replace what is there'
+complete -c moteway -n "__fish_moteway_using_subcommand restore" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand certs" -l server -d 'One more name or IP address by which clients reach the listener; may be given several times' -r
 complete -c moteway -n "__fish_moteway_using_subcommand certs" -l client -d 'The name in the client\'s certificate' -r
 complete -c moteway -n "__fish_moteway_using_subcommand certs" -l upstream -d 'The name in the certificate that the gateway shows to an upstream' -r

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::admin::http::{Parsed, parse};
-use crate::admin::{Desk, Reloads, Token};
+use crate::admin::{Desk, Orders, Token};
 
 fn office(token: bool, token_to_read: bool) -> Office {
     let dir = tempfile::tempdir().unwrap();
@@ -11,7 +11,7 @@ fn office(token: bool, token_to_read: bool) -> Office {
     let token = token.then(|| Token::read(Path::new(&path)).unwrap());
     Office {
         desk: Desk::open().0,
-        reloads: Reloads::open().0,
+        orders: Orders::open().0,
         name: String::new(),
         log: None,
         token,

@@ -59,6 +59,19 @@ fn alone(rule: &Proved<'_>, upstream: &Upstream, found: &mut Vec<Finding>) {
             ));
         }
     }
+    for mapping in [&rule.compiled.outward, &rule.compiled.inward].into_iter().flatten() {
+        if mapping.excludes(&mapping.shape()) {
+            found.push(Finding::warning(
+                format!("{}.exclude", rule.path),
+                format!(
+                    "rule `{}` never takes anything: its excludes cover all of {:?}",
+                    rule.name,
+                    mapping.filter()
+                ),
+                "narrow the excludes, or take the rule out",
+            ));
+        }
+    }
     if rule.direction == Direction::Both && upstream.version == UpstreamVersion::V311 {
         found.push(Finding::warning(
             format!("{}.direction", rule.path),
@@ -92,6 +105,17 @@ fn together(first: &Proved<'_>, second: &Proved<'_>, found: &mut Vec<Finding>) {
                 first.name, second.name, out.name, echo.remote, inward.name, echo.local
             ),
             "narrow one of the filters, exclude the topic, or make it one rule with `direction = \"both\"`",
+        ));
+    }
+    // What comes in goes by the first rule that takes it.
+    if let (Some(a), Some(b)) = (&first.compiled.inward, &second.compiled.inward)
+        && first.exclude.is_empty()
+        && b.shape().is_within(&a.shape())
+    {
+        found.push(Finding::warning(
+            format!("{}.filter", second.path),
+            format!("rule `{}` never takes anything: `{}` before it takes all of it", second.name, first.name),
+            format!("put `{}` first, or exclude its topics from `{}`", second.name, first.name),
         ));
     }
     if let (Some(a), Some(b)) = (&first.compiled.outward, &second.compiled.outward)
