@@ -1,6 +1,6 @@
 //! The handshake: CONNECT as configured, what CONNACK allows, SUBSCRIBE.
 
-use crate::config;
+use crate::config::{self, CloudLimits};
 use crate::mqtt::{
     ConnAck, Connect, ConnectProperties, Filters, Outbox, QoS, ReasonCode, RetainHandling, Subscribe,
     SubscribeOptions, SubscribeProperties, Subscription, Version, Will, WillProperties,
@@ -9,9 +9,6 @@ use crate::time::Duration;
 
 /// How long a 5.0 upstream shall keep our session without us: long enough for a box in a drawer, not for ever.
 const SESSION_EXPIRY_SECS: u32 = 30 * 24 * 3600;
-
-/// Filters in one SUBSCRIBE. AWS IoT Core takes no more.
-pub(super) const FILTERS_PER_SUBSCRIBE: usize = 8;
 
 /// The largest window: leaves packet identifiers of ours for SUBSCRIBE and the link state.
 const MAX_WINDOW: u16 = 32_000;
@@ -51,20 +48,26 @@ pub(super) struct Allowance {
     pub(super) max_packet_bytes: usize,
     /// Zero: no keep-alive.
     pub(super) keepalive: Duration,
+    /// Topic aliases that may be used [MQTT-3.2.2-17].
+    pub(super) topic_aliases: u16,
+    /// What its preset knows beyond that.
+    pub(super) cloud: CloudLimits,
 }
 
 impl Allowance {
     pub(super) fn new(config: &config::Upstream, connack: &ConnAck<'_>) -> Self {
         let said = &connack.properties;
-        let window =
-            config.max_inflight_messages.min(said.receive_maximum.unwrap_or(u16::MAX)).clamp(1, MAX_WINDOW);
-        let keepalive = said.server_keep_alive.unwrap_or_else(|| keep_alive_secs(config));
+        let cloud = config.preset.limits();
+        let window = config.window().min(said.receive_maximum.unwrap_or(u16::MAX)).clamp(1, MAX_WINDOW);
+        let keepalive = said.server_keep_alive.unwrap_or_else(|| config.keepalive_secs());
         Self {
             window: usize::from(window),
-            max_qos: said.maximum_qos.unwrap_or(QoS::ExactlyOnce),
-            retain: said.retain_available.unwrap_or(true),
+            max_qos: said.maximum_qos.unwrap_or(QoS::ExactlyOnce).min(cloud.max_qos),
+            retain: said.retain_available.unwrap_or(true) && cloud.retain,
             max_packet_bytes: said.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
             keepalive: Duration::from_secs(u64::from(keepalive)),
+            topic_aliases: config.max_topic_aliases.min(said.topic_alias_maximum.unwrap_or(0)),
+            cloud,
         }
     }
 }
@@ -78,8 +81,8 @@ pub(super) struct WillTerms {
 }
 
 impl WillTerms {
-    pub(super) const fn new() -> Self {
-        Self { qos: QoS::AtLeastOnce, retain: true }
+    pub(super) const fn new(cloud: &CloudLimits) -> Self {
+        Self { qos: QoS::AtLeastOnce, retain: cloud.retain }
     }
 
     /// Takes a lesson from a refusal.
@@ -120,13 +123,14 @@ impl Hello<'_> {
             maximum_packet_size: Some(self.intake.max_packet_bytes.max(1)),
             ..ConnectProperties::default()
         };
+        let username = config.user();
         let connect = Connect {
             version: self.version,
             clean_start: self.clean_start,
-            keep_alive: keep_alive_secs(config),
+            keep_alive: config.keepalive_secs(),
             client_id: &config.client_id,
             will,
-            username: config.username.as_deref(),
+            username: username.as_deref(),
             password: self.password,
             properties: if self.version == Version::V5 { properties } else { ConnectProperties::default() },
         };
@@ -156,8 +160,4 @@ pub(super) fn put_subscribe<'a>(
     let subscribe =
         Subscribe { pkid, properties: SubscribeProperties::default(), filters: Filters::from(list.as_slice()) };
     outbox.put_with(|out| subscribe.encode(version, out));
-}
-
-fn keep_alive_secs(config: &config::Upstream) -> u16 {
-    u16::try_from(config.keepalive.as_secs()).unwrap_or(u16::MAX)
 }

@@ -1,7 +1,7 @@
 //! From the upstream to the local broker: which rule takes a message, and when it is acknowledged.
 
 use crate::bridge::answers::{Answers, Kind};
-use crate::bridge::connect::{FILTERS_PER_SUBSCRIBE, Intake, put_subscribe};
+use crate::bridge::connect::{Intake, put_subscribe};
 use crate::bridge::context::{Context, Lane, retained};
 use crate::bridge::end::End;
 use crate::bridge::flights::{Flight, Flights};
@@ -73,7 +73,8 @@ impl Incoming {
             return;
         }
         let max = link.allowance.max_qos;
-        for (chunk, sinks) in self.sinks.chunks(FILTERS_PER_SUBSCRIBE).enumerate() {
+        let at_once = link.allowance.cloud.filters_per_subscribe;
+        for (chunk, sinks) in self.sinks.chunks(at_once).enumerate() {
             // Sent before anything else is on its way, so identifiers are free.
             let Some(pkid) = flights.free_pkid() else { return };
             let wanted = sinks.iter().map(|sink| match sink.qos {
@@ -82,7 +83,7 @@ impl Incoming {
             });
             put_subscribe(link.version, pkid, wanted, &mut link.wire.outbox);
             link.progress_at = ctx.now.at;
-            flights.set(pkid, Flight::Subscribe { first: chunk * FILTERS_PER_SUBSCRIBE, count: sinks.len() });
+            flights.set(pkid, Flight::Subscribe { first: chunk * at_once, count: sinks.len() });
         }
     }
 

@@ -1,6 +1,7 @@
 //! A connection to the upstream: first only bytes, then a link with limits and watches.
 
 use crate::bridge::connect::Allowance;
+use crate::mqtt::alias::SentAliases;
 use crate::mqtt::{ConnId, Outbox, Version};
 use crate::time::{Duration, Instant, earliest};
 
@@ -50,6 +51,8 @@ pub(super) struct Link {
     pub(super) leaving: Option<(&'static str, Instant)>,
     /// The password is no longer good soon after this.
     pub(super) renew_at: Option<Instant>,
+    /// Names that topics have on this link.
+    pub(super) aliases: SentAliases,
 }
 
 /// What a link needs now.
@@ -68,7 +71,12 @@ pub(super) enum Need {
 
 impl Link {
     pub(super) fn new(wire: Wire, version: Version, allowance: Allowance, now: Instant) -> Self {
+        let mut aliases = SentAliases::default();
+        if version == Version::V5 {
+            aliases.allow(allowance.topic_aliases);
+        }
         Self {
+            aliases,
             wire: Wire { last_received: now, ..wire },
             version,
             allowance,

@@ -13,6 +13,7 @@ use crate::bridge::rule::Mapping;
 use crate::bridge::trial::Trial;
 use crate::config::{self, RuleRetain};
 use crate::metrics::Level;
+use crate::mqtt::alias::Telling;
 use crate::mqtt::publish::{Head, encode_head};
 use crate::mqtt::{MAX_PACKET, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode};
 use crate::queue::{DestId, Outcome, Peeked, Refusal, Seq};
@@ -20,6 +21,9 @@ use crate::queue::{DestId, Outcome, Peeked, Refusal, Seq};
 /// So many bytes may wait for the transport before the queues are left alone. Enough to keep a fast line busy
 /// between two turns, little enough that what is sent is not yet old.
 const HIGH_WATER: usize = 64 * 1024;
+
+/// What a topic alias takes in a packet.
+const ALIAS_BYTES: usize = 3;
 
 /// An out-rule with its queue.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub(super) struct Outgoing {
     /// The oldest message of each source, while pumping.
     heads: Vec<Option<Peeked>>,
     topic: String,
+    /// Topics have properties of the message in them, as Azure IoT Hub has it.
+    pub(super) property_bag: bool,
 }
 
 impl Outgoing {
@@ -90,6 +96,7 @@ impl Outgoing {
             pause,
             heads: Vec::new(),
             topic: String::new(),
+            property_bag: false,
         }
     }
 
@@ -166,6 +173,13 @@ impl Outgoing {
             self.bury(ctx, i, seq, &format!("topic cannot be remapped: {error}"));
             return true;
         }
+        if self.property_bag {
+            encode_properties(&mut self.topic);
+        }
+        if let Some(why) = link.allowance.cloud.objection(&self.topic, message.payload().len()) {
+            self.bury(ctx, i, seq, &why);
+            return true;
+        }
         let qos = head.qos.min(link.allowance.max_qos);
         let Some((pkid, dup)) = self.pkid(i, head, qos) else { return false };
         let source = &self.sources[i];
@@ -180,8 +194,9 @@ impl Outgoing {
             payload_len: message.payload().len(),
             ..Head::default()
         };
-        let (len, max) =
-            (packet.packet_len(link.version), link.allowance.max_packet_bytes.min(MAX_PACKET as usize));
+        let max = link.allowance.max_packet_bytes.min(MAX_PACKET as usize);
+        let (packet, told) = aliased(link, packet, max);
+        let len = packet.packet_len(link.version);
         if len > max {
             self.bury(ctx, i, seq, &format!("packet of {len} bytes is too large, the upstream takes {max}"));
             return true;
@@ -190,6 +205,11 @@ impl Outgoing {
         link.wire.outbox.put_with(|out| encode_head(link.version, &packet, out));
         link.wire.outbox.put_payload(message);
         ctx.stats.sent += 1;
+        match (told, packet.topic_alias) {
+            (Some(alias), _) => link.aliases.define(alias, &self.topic),
+            (None, Some(_)) => ctx.stats.alias_bytes_saved += (self.topic.len() - ALIAS_BYTES) as u64,
+            (None, None) => {}
+        }
         if qos == QoS::AtMostOnce {
             ctx.out.acked(ctx.now, source.dest, seq);
             ctx.stats.acked += 1;
@@ -502,6 +522,61 @@ impl Outgoing {
         link.wire.outbox.put_with(|out| publish.encode(version, out));
         if pkid != 0 {
             self.depart(ctx, link, pkid, Flight::Status);
+        }
+    }
+}
+
+/// The packet with a topic alias where that helps, and the alias that is new in it.
+fn aliased<'t>(link: &mut Link, packet: Head<'t>, max: usize) -> (Head<'t>, Option<u16>) {
+    match link.aliases.tell(packet.topic) {
+        Telling::Alias(alias) => (Head { topic: "", topic_alias: Some(alias), ..packet }, None),
+        // Without the bytes of a new alias it may fit.
+        Telling::Both(alias) if packet.packet_len(link.version) + ALIAS_BYTES + 2 <= max => {
+            (Head { topic_alias: Some(alias), ..packet }, Some(alias))
+        }
+        Telling::Both(_) | Telling::Name => (packet, None),
+    }
+}
+
+/// Encodes for a URL what was captured into the properties of a message, which lie behind `/messages/events/`; `=` and
+/// `&` are the rule's.
+fn encode_properties(topic: &mut String) {
+    const BEFORE: &str = "/messages/events/";
+    let Some(at) = topic.find(BEFORE).map(|at| at + BEFORE.len()) else { return };
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'=' | b'&' | b'$' | b'%')
+    };
+    if topic.bytes().skip(at).all(plain) {
+        return;
+    }
+    let bag = topic.split_off(at);
+    for byte in bag.bytes() {
+        if plain(byte) {
+            topic.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            write!(topic, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_encoded_and_what_the_rule_wrote_is_not() {
+        for (topic, encoded) in [
+            ("devices/d/messages/events/room=hall&s=1", "devices/d/messages/events/room=hall&s=1"),
+            (
+                "devices/d/messages/events/room=living room/ü",
+                "devices/d/messages/events/room=living%20room%2F%C3%BC",
+            ),
+            ("other/a b", "other/a b"),
+        ] {
+            let mut topic = topic.to_owned();
+            encode_properties(&mut topic);
+            assert_eq!(topic, encoded);
         }
     }
 }

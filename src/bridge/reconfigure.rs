@@ -3,6 +3,7 @@
 //! What its queues may hold changes while it is connected. Anything else needs a new connection, but not a new session:
 //! what is on its way keeps its identifier (promise 3), as over any lost link.
 
+use crate::bridge::connect::WillTerms;
 use crate::bridge::context::Context;
 use crate::bridge::end::End;
 use crate::bridge::failover::Failover;
@@ -10,6 +11,7 @@ use crate::bridge::outgoing::Source;
 use crate::bridge::rule::RuleError;
 use crate::bridge::upstream::{State, Upstream, compile, version_of};
 use crate::bridge::{Common, Setup, incoming::Sink};
+use crate::config::Preset;
 use crate::metrics::Level;
 
 impl Upstream {
@@ -36,9 +38,11 @@ impl Upstream {
         self.version = version_of(&config);
         self.intake = common.intake;
         self.outgoing.reconfigure(sources);
+        self.outgoing.property_bag = config.preset == Preset::AzureIotHub;
         self.incoming.reconfigure(sinks, self.version, common.intake, config.max_inflight_messages);
         self.backoff.configure(config.reconnect_min, config.reconnect_max);
         self.config = config;
+        self.will = WillTerms::new(&self.config.preset.limits());
         self.failover = Failover::new(self.config.url.len(), self.config.return_interval);
         self.enter(ctx, State::Waiting { until: ctx.now.at });
         Ok(())

@@ -65,6 +65,8 @@ pub struct Stats {
     pub pauses: u64,
     /// Acknowledgements of something that is not in flight.
     pub unsolicited: u64,
+    /// Bytes that topic aliases kept off the line.
+    pub alias_bytes_saved: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes given to the transport.

@@ -12,7 +12,7 @@ use crate::bridge::port::{Input, Login, Output};
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::stats::LinkState;
 use crate::bridge::{Common, Setup, oversize};
-use crate::config::{self, UpstreamUrl, UpstreamVersion};
+use crate::config::{self, Preset, UpstreamUrl, UpstreamVersion};
 use crate::metrics::Level;
 use crate::mqtt::{
     ConnAck, ConnId, DecodeError, Disconnect, Frame, Outbox, Packet, PacketType, PubAck, PubRec, Publish,
@@ -51,7 +51,7 @@ pub(super) struct Upstream {
     state: State,
     pub(super) backoff: Backoff,
     pub(super) failover: Failover,
-    will: WillTerms,
+    pub(super) will: WillTerms,
     /// The upstream's session, if it has one under our name, is ours: our store knows what is in it.
     pub(super) session_is_ours: bool,
     pub(super) outgoing: Outgoing,
@@ -75,16 +75,18 @@ impl Upstream {
         let mut rng = fastrand::Rng::with_seed(seed);
         let version = version_of(&config);
         let pause = Backoff::new(PAUSE.0, PAUSE.1, rng.fork());
+        let mut outgoing = Outgoing::new(sources, common.recovered, pause);
+        outgoing.property_bag = config.preset == Preset::AzureIotHub;
         Ok(Self {
-            outgoing: Outgoing::new(sources, common.recovered, pause),
+            outgoing,
             incoming: Incoming::new(sinks, version, common.intake, config.max_inflight_messages),
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max, rng),
             failover: Failover::new(config.url.len(), config.return_interval),
+            will: WillTerms::new(&config.preset.limits()),
             config,
             version,
             intake: common.intake,
             state: State::Waiting { until: Instant::ZERO },
-            will: WillTerms::new(),
             session_is_ours: resumes,
             partial: Vec::new(),
             skip: 0,

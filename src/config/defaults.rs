@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::config::Preset;
 use crate::config::schema::{
     Admin, Auth, Bind, Broker, CertificateName, Config, Direction, Durability, Framing, Gateway, IdentitySource,
     Jwt, LinkDtls, Listener, Log, LogFormat, LogLevel, Protocol, Rule, RuleQos, RuleRetain, SerialLink, Sn, Store,
@@ -239,14 +240,18 @@ impl Default for Upstream {
         Self {
             name: String::new(),
             url: Vec::new(),
+            preset: Preset::Generic,
             client_id: "{gateway}".to_owned(),
             version: UpstreamVersion::V5,
             username: None,
             password_file: None,
+            sas_key_file: None,
+            sas_ttl: Duration::from_secs(DAY),
             keepalive: Duration::from_secs(60),
             clean_start: false,
             connect_timeout: Duration::from_secs(15),
             max_inflight_messages: 1000,
+            max_topic_aliases: 16,
             stuck_timeout: Duration::from_secs(60),
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_secs(120),

@@ -14,6 +14,7 @@ mod expand;
 mod identity;
 mod ids;
 mod merge;
+mod preset;
 mod reader;
 mod schema;
 mod sense;
@@ -32,6 +33,7 @@ pub use document::{Document, ReadError};
 pub use expand::Variables;
 pub use identity::BadIdentity;
 pub use ids::{Ids, LinkId, ListenerId, UpstreamId};
+pub use preset::{CloudLimits, Preset};
 pub use schema::*;
 pub use uplink::{Pin, Proxy, ProxyKind};
 

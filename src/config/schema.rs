@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::{AclFilter, Pin, Proxy};
+use crate::config::{AclFilter, Pin, Preset, Proxy};
 use crate::mqtt::QoS;
 use crate::time::Duration;
 
@@ -482,16 +482,24 @@ pub struct Upstream {
     pub name: String,
     /// In order of preference.
     pub url: Vec<UpstreamUrl>,
+    /// What kind of broker it is.
+    pub preset: Preset,
     /// After `{gateway}` was filled in.
     pub client_id: String,
     pub version: UpstreamVersion,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
+    /// The key of the device at Azure IoT Hub, in base64: passwords are made of it.
+    pub sas_key_file: Option<PathBuf>,
+    /// How long such a password is good.
+    pub sas_ttl: Duration,
     pub keepalive: Duration,
     pub clean_start: bool,
     pub connect_timeout: Duration,
     /// Messages sent and not yet acknowledged.
     pub max_inflight_messages: u16,
+    /// Topic aliases used towards the upstream, within the maximum that it tells.
+    pub max_topic_aliases: u16,
     /// "Connected, but nothing acknowledged for this long": the link is given up.
     pub stuck_timeout: Duration,
     pub reconnect_min: Duration,

@@ -1,5 +1,6 @@
 //! Does it make sense together? Checks of the finished configuration that no single key can answer.
 
+mod cloud;
 mod login;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,6 +194,7 @@ fn upstreams(config: &Config, map: &SourceMap, found: &mut Vec<Finding>) {
         upstream_login(&path, upstream, found);
         tls(&path, upstream, found);
         proxy(&path, upstream, found);
+        cloud::check(&path, upstream, map, found);
         endpoints(&path, upstream, config, found);
         if upstream.rule.is_empty() {
             let message = format!("upstream `{}` has no rule, so nothing is bridged", upstream.name);

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use crate::config::AclFilter;
 use crate::config::identity;
+use crate::config::preset::PRESETS;
 use crate::config::reader::Section;
 use crate::config::schema::{
     AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Gateway,
@@ -361,17 +362,22 @@ fn upstream(s: &mut Section<'_>) -> Upstream {
     if !s.has("url") {
         s.missing("url", "[\"mqtts://broker.example.com:8883\"]");
     }
+    let preset = s.get("preset", d.preset, choice(PRESETS));
     Upstream {
         name: s.require("name", "\"cloud\"", name).unwrap_or_default(),
         url: s.list("url", url).unwrap_or_default(),
+        preset,
         client_id: s.get("client_id", d.client_id, string),
-        version: s.get("version", d.version, version),
+        version: s.get("version", preset.limits().version.unwrap_or(d.version), version),
         username: s.optional("username", string),
         password_file: s.optional("password_file", path),
+        sas_key_file: s.optional("sas_key_file", path),
+        sas_ttl: s.get("sas_ttl", d.sas_ttl, duration(Duration::from_secs(300)..=*EXPIRY.end())),
         keepalive: s.get("keepalive", d.keepalive, duration(KEEPALIVE)),
         clean_start: s.get("clean_start", d.clean_start, boolean),
         connect_timeout: s.get("connect_timeout", d.connect_timeout, duration(TIMEOUT)),
         max_inflight_messages: s.get("max_inflight_messages", d.max_inflight_messages, integer(1..=65_535)),
+        max_topic_aliases: s.get("max_topic_aliases", d.max_topic_aliases, integer(0..=1000)),
         stuck_timeout: s.get("stuck_timeout", d.stuck_timeout, duration(SECOND..=*TIMEOUT.end())),
         reconnect_min: s.get("reconnect_min", d.reconnect_min, duration(TIMEOUT)),
         reconnect_max: s.get("reconnect_max", d.reconnect_max, duration(TIMEOUT)),

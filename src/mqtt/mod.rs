@@ -5,6 +5,7 @@
 //! Every packet has `encode(version, out)`, which appends it; encoding never fails and never panics: a string that
 //! its two bytes of length cannot tell is cut, so callers bound what they compose.
 
+pub mod alias;
 mod error;
 mod frame;
 mod message;

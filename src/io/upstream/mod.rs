@@ -3,6 +3,7 @@
 mod connect;
 mod proxy;
 mod resolve;
+mod sas;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use rustls::pki_types::ServerName;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{ClientTls, Proxy, Upstream, UpstreamId, UpstreamUrl};
+use crate::config::{ClientTls, Preset, Proxy, Upstream, UpstreamId, UpstreamUrl};
 use crate::engine::{Input, Login};
 use crate::io::tls::{self, Reload, TlsError, Validity};
 use crate::io::upstream::resolve::Resolver;
@@ -39,6 +40,15 @@ pub struct Target {
     interface: Option<String>,
     source_address: Option<IpAddr>,
     password_file: Option<PathBuf>,
+    sas: Option<Sas>,
+}
+
+/// What passwords are made of.
+struct Sas {
+    key_file: PathBuf,
+    /// Hub and device.
+    resource: String,
+    ttl: Duration,
 }
 
 struct Endpoint {
@@ -99,6 +109,11 @@ impl Target {
             interface: upstream.interface.clone(),
             source_address: upstream.source_address,
             password_file: upstream.password_file.clone(),
+            sas: sas_key_file(upstream).zip(upstream.url.first()).map(|(key_file, url)| Sas {
+                key_file: key_file.clone(),
+                resource: format!("{}/devices/{}", url.host, upstream.client_id),
+                ttl: upstream.sas_ttl,
+            }),
         })
     }
 
@@ -107,7 +122,16 @@ impl Target {
     /// # Errors
     /// If a file cannot be read.
     pub fn login(&self) -> Result<Login, SecretError> {
-        Ok(Login { password: self.password_file.as_deref().map(secret).transpose()?, valid_for: None })
+        let Some(sas) = &self.sas else {
+            return Ok(Login { password: self.password_file.as_deref().map(secret).transpose()?, valid_for: None });
+        };
+        let key = secret(&sas.key_file)?;
+        let token = sas::token(&sas.resource, &key, self.time.time().now() + sas.ttl.as_secs());
+        let token = token.ok_or_else(|| SecretError {
+            path: sas.key_file.clone(),
+            error: io::Error::new(io::ErrorKind::InvalidData, "it is not a key in base64"),
+        })?;
+        Ok(Login { password: Some(token.into_bytes()), valid_for: Some(sas.ttl) })
     }
 
     /// Looks whether all files with secrets can be read.
@@ -130,6 +154,11 @@ impl Target {
             });
         }
     }
+}
+
+/// The key that passwords are made of, where the upstream knows such passwords.
+fn sas_key_file(upstream: &Upstream) -> Option<&PathBuf> {
+    upstream.sas_key_file.as_ref().filter(|_| upstream.preset == Preset::AzureIotHub)
 }
 
 impl Reload for Target {

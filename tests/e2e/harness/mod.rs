@@ -9,6 +9,7 @@ pub(crate) mod mosquitto;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod rabbitmq;
 pub(crate) mod sensor;
 pub(crate) mod tools;
 

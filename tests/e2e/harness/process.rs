@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -103,8 +103,19 @@ impl Process {
 
     /// Waits for a line that `wanted` takes.
     #[track_caller]
-    pub(crate) fn line<T>(&mut self, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
-        let end = Instant::now() + BOUND;
+    pub(crate) fn line<T>(&mut self, what: &str, wanted: impl FnMut(&str) -> Option<T>) -> T {
+        self.line_within(BOUND, what, wanted)
+    }
+
+    /// Waits for a line that `wanted` takes, but no longer than `bound`.
+    #[track_caller]
+    pub(crate) fn line_within<T>(
+        &mut self,
+        bound: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&str) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + bound;
         let mut lines = self.output.lines.lock().unwrap();
         loop {
             if let Some(found) = lines.iter().find_map(|line| wanted(line)) {
@@ -118,7 +129,7 @@ impl Process {
                 drop(lines);
                 panic!("{} {how} before it said {what}:\n{said}", self.name);
             }
-            let step = left.min(std::time::Duration::from_millis(50));
+            let step = left.min(Duration::from_millis(50));
             lines = self.output.grown.wait_timeout(lines, step).unwrap().0;
         }
     }
