@@ -69,6 +69,12 @@ pub fn monotonic_micros() -> u64 {
     now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
 }
 
+/// Which start of the box this is; empty where the system does not say.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Random octets for keys and salts.
 ///
 /// # Errors

@@ -52,6 +52,12 @@ impl Wall {
         Self(millis)
     }
 
+    /// So many milliseconds later, or earlier.
+    #[must_use]
+    pub const fn shifted(self, millis: i64) -> Self {
+        Self(self.0.saturating_add_signed(millis))
+    }
+
     /// Milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

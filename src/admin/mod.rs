@@ -15,6 +15,7 @@ mod http;
 mod log;
 mod metrics;
 mod page;
+mod queue;
 pub mod report;
 mod router;
 mod serve;
@@ -32,6 +33,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Engine;
+use crate::queue::Looks;
 use crate::time::Now;
 
 pub use http::{Body, Response};
@@ -127,6 +129,10 @@ pub struct Office {
     pub token: Option<Token>,
     /// TCP clients show the token before they see anything.
     pub token_to_read: bool,
+    /// What lies in the store.
+    pub looks: Arc<Looks>,
+    /// Dead letters go back one request at a time.
+    pub replay: tokio::sync::Mutex<()>,
     /// On each door.
     pub max_connections: usize,
 }

@@ -2,7 +2,7 @@
 
 use crate::admin::guard::{self, Door, Right};
 use crate::admin::http::{Method, Request, Response};
-use crate::admin::{Office, answer, page};
+use crate::admin::{Office, answer, page, queue};
 
 /// A place and what it takes to go there.
 struct Route {
@@ -26,6 +26,13 @@ enum Place {
     SetLogLevel,
     Reload,
     Backup,
+    Queues,
+    QueueRows,
+    PurgeQueue,
+    Dead,
+    DeadCount,
+    Replay,
+    PurgeDead,
 }
 
 const ROUTES: &[Route] = &[
@@ -41,6 +48,13 @@ const ROUTES: &[Route] = &[
     Route { path: "/api/log/level", right: Right::Change, place: Place::SetLogLevel },
     Route { path: "/api/backup", right: Right::Change, place: Place::Backup },
     Route { path: "/api/reload", right: Right::Change, place: Place::Reload },
+    Route { path: "/api/queue", right: Right::Read, place: Place::Queues },
+    Route { path: "/api/queue/rows", right: Right::Read, place: Place::QueueRows },
+    Route { path: "/api/queue/purge", right: Right::Change, place: Place::PurgeQueue },
+    Route { path: "/api/dead", right: Right::Read, place: Place::Dead },
+    Route { path: "/api/dead/count", right: Right::Read, place: Place::DeadCount },
+    Route { path: "/api/dead/replay", right: Right::Change, place: Place::Replay },
+    Route { path: "/api/dead/purge", right: Right::Change, place: Place::PurgeDead },
 ];
 
 /// Answers a request.
@@ -68,5 +82,12 @@ pub(super) async fn answer(office: &Office, door: Door, request: &Request) -> Re
         Place::SetLogLevel => answer::set_log_level(office, request),
         Place::Backup => answer::backup(office).await,
         Place::Reload => answer::reload(office).await,
+        Place::Queues => queue::list(office).await,
+        Place::QueueRows => queue::rows(office, request),
+        Place::PurgeQueue => queue::purge(office, request).await,
+        Place::Dead => queue::dead(office, request),
+        Place::DeadCount => queue::dead_count(office).await,
+        Place::Replay => queue::replay(office, request).await,
+        Place::PurgeDead => queue::purge_dead(office, request).await,
     }
 }

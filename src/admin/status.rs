@@ -152,15 +152,17 @@ fn queue(line: &LineStatus) -> Option<Queue> {
 }
 
 /// Why messages of a queue did not arrive, all reasons, those that did not happen too.
-pub(super) fn reasons(stats: &LineStats) -> [(&'static str, u64); 8] {
+pub(super) fn reasons(stats: &LineStats) -> [(&'static str, u64); 10] {
     [
         ("drop-oldest", stats.dropped_oldest),
         ("drop-newest", stats.dropped_newest),
+        ("keep-last", stats.replaced),
         ("qos-0-while-away", stats.dropped_qos0),
         ("expired", stats.expired),
         ("not-allowed", stats.denied),
         ("unreadable", stats.lost),
         ("dead-letter", stats.buried),
+        ("purged", stats.purged),
         ("refused", stats.refused),
     ]
 }

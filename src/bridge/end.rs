@@ -15,8 +15,10 @@ pub(super) enum End {
     Closed(Option<String>),
     /// The server sent DISCONNECT; with its words, if any.
     Disconnected(ReasonCode, String),
-    /// The server broke the protocol.
+    /// The server broke the protocol, perhaps in answer to a message of ours.
     Broke(ReasonCode, &'static str),
+    /// The server broke the protocol in what it sent of its own accord.
+    BrokeInbound(ReasonCode, &'static str),
     /// We gave the link up: something did not come in time.
     Silent(&'static str),
     /// We left a link that was good, to dial again at once; and why.
@@ -34,11 +36,11 @@ impl From<DecodeError> for End {
 }
 
 impl End {
-    /// Whether it may have been a message in flight that made the upstream close. Not if the upstream says that it was
-    /// something else, and not if we closed.
+    /// Whether it may have been a message in flight that ended the link: the upstream closed, or answered with what is
+    /// no answer. Not if the upstream says that it was something else, and not if we closed.
     pub(super) const fn blames_messages(&self) -> bool {
         match self {
-            Self::Closed(_) => true,
+            Self::Closed(_) | Self::Broke(..) => true,
             Self::Disconnected(reason, _) => !matches!(
                 reason,
                 ReasonCode::Success
@@ -55,6 +57,14 @@ impl End {
                     | ReasonCode::MaximumConnectTime
             ),
             _ => false,
+        }
+    }
+
+    /// The same, when it was about a packet that answers nothing of ours.
+    pub(super) fn inbound(self) -> Self {
+        match self {
+            Self::Broke(reason, text) => Self::BrokeInbound(reason, text),
+            end => end,
         }
     }
 
@@ -80,7 +90,7 @@ impl End {
     /// What a 5.0 server is told before we close, if anything.
     pub(super) const fn farewell(&self) -> Option<ReasonCode> {
         match self {
-            Self::Broke(reason, _) => Some(*reason),
+            Self::Broke(reason, _) | Self::BrokeInbound(reason, _) => Some(*reason),
             Self::Shutdown | Self::Left(_) => Some(ReasonCode::Success),
             _ => None,
         }
@@ -98,7 +108,9 @@ impl fmt::Display for End {
             Self::Dial(error) => return write!(f, "cannot connect: {error}"),
             Self::Closed(None) => return f.write_str("upstream closed the connection"),
             Self::Closed(Some(error)) => return write!(f, "connection lost: {error}"),
-            Self::Broke(_, text) => return write!(f, "upstream broke the protocol: {text}"),
+            Self::Broke(_, text) | Self::BrokeInbound(_, text) => {
+                return write!(f, "upstream broke the protocol: {text}");
+            }
             Self::Silent(what) | Self::Left(what) => return f.write_str(what),
             Self::Store => return f.write_str("the store cannot take the answer of the upstream"),
             Self::Shutdown => return f.write_str("shutting down"),

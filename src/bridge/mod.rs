@@ -17,12 +17,14 @@ mod incoming;
 mod link;
 mod outgoing;
 mod oversize;
+mod pace;
 mod port;
 mod reconfigure;
 pub mod rule;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod trial;
 mod upstream;
 
@@ -47,6 +49,10 @@ pub struct Setup {
     pub config: config::Upstream,
     /// The queue of each rule that sends: position in `config.rule`, destination.
     pub dests: Vec<(usize, DestId)>,
+    /// The lane of each rule for what comes in while a backlog waits, where it has one.
+    pub live: Vec<(usize, DestId)>,
+    /// What is put on messages that leave, so that they are known when they come back; empty: nothing.
+    pub hop: Vec<u8>,
     /// The store may know identifiers of an earlier session with this upstream. If not (a new box, a lost store), a
     /// session that the upstream kept under our name is discarded where the protocol allows it.
     pub resumes: bool,
@@ -107,7 +113,7 @@ impl Bridge {
     /// # Panics
     /// If a rule that sends has no destination, or another has one.
     pub fn add(&mut self, id: UpstreamId, setup: Setup, common: Common) -> Result<(), RuleError> {
-        let dests: Vec<DestId> = setup.dests.iter().map(|(_, dest)| *dest).collect();
+        let dests: Vec<DestId> = setup.dests.iter().chain(&setup.live).map(|(_, dest)| *dest).collect();
         let name = setup.config.name.clone();
         let upstream = Upstream::new(setup, common, self.rng.u64(..))?;
         self.by_dest.extend(dests.into_iter().map(|dest| (dest, id)));
@@ -143,7 +149,7 @@ impl Bridge {
     ) -> Result<(), RuleError> {
         let Some(Desk { name, upstream, stats }) = self.desks.get_mut(&id) else { return Ok(()) };
         self.by_dest.retain(|_, whose| *whose != id);
-        self.by_dest.extend(setup.dests.iter().map(|(_, dest)| (*dest, id)));
+        self.by_dest.extend(setup.dests.iter().chain(&setup.live).map(|(_, dest)| (*dest, id)));
         let mut ctx = Context { now, upstream: id, name, out, local, stats, outputs: &mut self.outputs };
         upstream.reconfigure(&mut ctx, setup, common)
     }

@@ -8,15 +8,20 @@ use crate::bridge::context::{Context, Lane, retained};
 use crate::bridge::end::End;
 use crate::bridge::flights::{Flight, Flights};
 use crate::bridge::link::Link;
+use crate::bridge::pace::Pace;
 use crate::bridge::port::FIRST_FIXED_PKID;
 use crate::bridge::rule::Mapping;
+use crate::bridge::trace;
 use crate::bridge::trial::Trial;
 use crate::config::{self, RuleRetain};
 use crate::metrics::Level;
 use crate::mqtt::alias::Telling;
 use crate::mqtt::publish::{Head, encode_head};
-use crate::mqtt::{MAX_PACKET, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode};
+use crate::mqtt::{
+    MAX_PACKET, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode, Version,
+};
 use crate::queue::{DestId, Outcome, Peeked, Refusal, Seq};
+use crate::time::{Instant, earliest};
 
 /// So many bytes may wait for the transport before the queues are left alone. Enough to keep a fast line busy
 /// between two turns, little enough that what is sent is not yet old.
@@ -32,6 +37,10 @@ pub(super) struct Source {
     mapping: Mapping,
     dest: DestId,
     priority: u8,
+    /// The lane that goes before the backlog of its rule.
+    is_live: bool,
+    pace: Pace,
+    trace: bool,
     retain: RuleRetain,
     trial: Trial,
     /// Messages sent on this link and not yet answered.
@@ -41,17 +50,25 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(rule: &config::Rule, mapping: Mapping, dest: DestId) -> Self {
+    pub(super) fn new(rule: &config::Rule, mapping: Mapping, dest: DestId, is_live: bool) -> Self {
         Self {
             name: rule.name.clone(),
             mapping,
             dest,
             priority: rule.priority,
+            is_live,
+            pace: Pace::new(rule.pace),
+            trace: rule.trace,
             retain: rule.retain,
-            trial: Trial::default(),
+            trial: Trial::new(rule.poison_after),
             unanswered: 0,
             refused: false,
         }
+    }
+
+    /// Those of a higher rank go first.
+    fn rank(&self) -> (u8, bool) {
+        (self.priority, self.is_live)
     }
 }
 
@@ -67,7 +84,7 @@ struct Release {
 /// The outgoing half of one upstream's session.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// Higher priority first.
+    /// Higher rank first.
     sources: Vec<Source>,
     pub(super) flights: Flights,
     /// In the order of their PUBREC, which is the order of PUBREL [MQTT-4.6.0-4].
@@ -77,16 +94,30 @@ pub(super) struct Outgoing {
     /// QoS 2 messages up to here may have been sent before this process started.
     maybe_sent: Seq,
     pause: Backoff,
+    pace: Pace,
+    /// Something waits that may go then, if the window has room.
+    pub(super) paced_until: Option<Instant>,
     /// The oldest message of each source, while pumping.
     heads: Vec<Option<Peeked>>,
     topic: String,
     /// Topics have properties of the message in them, as Azure IoT Hub has it.
     pub(super) property_bag: bool,
+    /// What is said of a message beside what its publisher said.
+    properties: Vec<u8>,
+    text: String,
+    /// Of these, what all messages have.
+    hop: Vec<u8>,
 }
 
 impl Outgoing {
-    pub(super) fn new(mut sources: Vec<Source>, recovered: Seq, pause: Backoff) -> Self {
-        sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
+    pub(super) fn new(
+        mut sources: Vec<Source>,
+        recovered: Seq,
+        pause: Backoff,
+        pace: config::Pace,
+        hop: Vec<u8>,
+    ) -> Self {
+        sources.sort_by_key(|source| std::cmp::Reverse(source.rank()));
         Self {
             sources,
             flights: Flights::new(),
@@ -94,15 +125,21 @@ impl Outgoing {
             first_release: 1,
             maybe_sent: recovered,
             pause,
+            pace: Pace::new(pace),
+            paced_until: None,
             heads: Vec::new(),
             topic: String::new(),
             property_bag: false,
+            properties: Vec::new(),
+            text: String::new(),
+            hop,
         }
     }
 
     /// Other rules from now on, between two links. What is on its way for a rule that stays keeps its identifier.
-    pub(super) fn reconfigure(&mut self, mut sources: Vec<Source>) {
-        sources.sort_by_key(|source| std::cmp::Reverse(source.priority));
+    pub(super) fn reconfigure(&mut self, mut sources: Vec<Source>, pace: config::Pace, hop: Vec<u8>) {
+        (self.pace, self.paced_until, self.hop) = (Pace::new(pace), None, hop);
+        sources.sort_by_key(|source| std::cmp::Reverse(source.rank()));
         let place = |dest: DestId| sources.iter().position(|source| source.dest == dest);
         let places: Vec<Option<usize>> = self.dests().map(place).collect();
         self.flights.renumber(&places);
@@ -116,6 +153,7 @@ impl Outgoing {
     /// Sends while the window and the outbox have room: the highest priority first, and within one priority in the
     /// order of arrival.
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>, link: &mut Link) {
+        self.paced_until = None;
         if link.paused_until.is_some()
             || link.leaving.is_some()
             || self.pump_trial(ctx, link)
@@ -127,6 +165,10 @@ impl Outgoing {
         while self.has_room(link)
             && let Some((source, head)) = self.next_head()
         {
+            if !self.may_go(source, ctx.now.at) {
+                // Its turn comes later; a rule without a pace of its own does not wait for it.
+                continue;
+            }
             // A source that must wait stays without a head, and so out of the way of the others.
             if self.send(ctx, link, source, &head) {
                 self.heads[source] = ctx.out.peek(ctx.now, self.sources[source].dest);
@@ -139,11 +181,23 @@ impl Outgoing {
         self.flights.in_window() < link.allowance.window && link.wire.outbox.len() < HIGH_WATER
     }
 
-    /// Takes the head that is next: the oldest among those of the highest priority that has any.
+    /// Whether a source may send now; if not, when is remembered.
+    fn may_go(&mut self, source: usize, now: Instant) -> bool {
+        let at = self.opens_at(source, now);
+        self.paced_until = earliest(self.paced_until, at);
+        at.is_none()
+    }
+
+    /// When a source may send, if not now.
+    fn opens_at(&mut self, source: usize, now: Instant) -> Option<Instant> {
+        self.pace.opens_at(now).max(self.sources[source].pace.opens_at(now))
+    }
+
+    /// Takes the head that is next: the oldest among those of the highest rank that has any.
     fn next_head(&mut self) -> Option<(usize, Peeked)> {
         let first = self.heads.iter().position(Option::is_some)?;
-        let priority = self.sources[first].priority;
-        let same = (first..self.heads.len()).take_while(|i| self.sources[*i].priority == priority);
+        let rank = self.sources[first].rank();
+        let same = (first..self.heads.len()).take_while(|i| self.sources[*i].rank() == rank);
         let next = same.filter_map(|i| self.heads[i].as_ref().map(|head| (head.seq, i))).min()?.1;
         self.heads[next].take().map(|head| (next, head))
     }
@@ -155,6 +209,7 @@ impl Outgoing {
                 continue;
             }
             while link.wire.outbox.len() < HIGH_WATER
+                && self.may_go(i, ctx.now.at)
                 && let Some(head) = ctx.out.peek(ctx.now, self.sources[i].dest)
             {
                 if self.flights.in_window() > 0 || !self.send(ctx, link, i, &head) {
@@ -180,17 +235,25 @@ impl Outgoing {
             self.bury(ctx, i, seq, &why);
             return true;
         }
+        self.properties.clear();
+        if link.version == Version::V5 {
+            self.properties.extend_from_slice(message.properties());
+            self.properties.extend_from_slice(&self.hop);
+            if self.sources[i].trace {
+                trace::put(&self.sources[i].name, head, &mut self.text, &mut self.properties);
+            }
+        }
         let qos = head.qos.min(link.allowance.max_qos);
         let Some((pkid, dup)) = self.pkid(i, head, qos) else { return false };
-        let source = &self.sources[i];
+        let dest = self.sources[i].dest;
         let packet = Head {
             dup,
             qos,
-            retain: link.allowance.retain && retained(source.retain, head.retain),
+            retain: link.allowance.retain && retained(self.sources[i].retain, head.retain),
             topic: &self.topic,
             pkid,
-            message_expiry: message.remaining_secs(ctx.now.wall),
-            forwarded: message.properties(),
+            message_expiry: message.remaining_secs(ctx.now.wall.shifted(-head.shift)),
+            forwarded: &self.properties,
             payload_len: message.payload().len(),
             ..Head::default()
         };
@@ -201,7 +264,7 @@ impl Outgoing {
             self.bury(ctx, i, seq, &format!("packet of {len} bytes is too large, the upstream takes {max}"));
             return true;
         }
-        ctx.out.take(source.dest, seq);
+        ctx.out.take(dest, seq);
         link.wire.outbox.put_with(|out| encode_head(link.version, &packet, out));
         link.wire.outbox.put_payload(message);
         ctx.stats.sent += 1;
@@ -210,8 +273,10 @@ impl Outgoing {
             (None, Some(_)) => ctx.stats.alias_bytes_saved += (self.topic.len() - ALIAS_BYTES) as u64,
             (None, None) => {}
         }
+        self.pace.sent(len);
+        self.sources[i].pace.sent(len);
         if qos == QoS::AtMostOnce {
-            ctx.out.acked(ctx.now, source.dest, seq);
+            ctx.out.acked(ctx.now, dest, seq);
             ctx.stats.acked += 1;
         } else {
             self.depart(ctx, link, pkid, Flight::Message { rule: i, seq, qos });
@@ -487,6 +552,7 @@ impl Outgoing {
 
     /// The link ended: all goes back to the queues, in order. `blamed`: a message may be what it died of.
     pub(super) fn link_ended(&mut self, ctx: &mut Context<'_>, blamed: bool) {
+        self.paced_until = None;
         let mut convicted = Vec::new();
         for (i, source) in self.sources.iter_mut().enumerate() {
             if source.trial.link_ended(blamed && source.unanswered > 0) {
@@ -498,7 +564,7 @@ impl Outgoing {
         }
         self.flights.link_ended();
         for (i, seq) in convicted {
-            self.bury(ctx, i, seq, "the upstream closed the connection each time it was sent");
+            self.bury(ctx, i, seq, "the link ended each time it was sent");
         }
     }
 

@@ -26,7 +26,7 @@ impl Upstream {
         common: Common,
     ) -> Result<(), RuleError> {
         let (sources, sinks): (Vec<Source>, Vec<Sink>) = compile(&setup)?;
-        let config = setup.config;
+        let Setup { config, hop, .. } = setup;
         let goes_on = self.config.connects_like(&config) && self.intake == common.intake;
         if goes_on {
             self.config = config;
@@ -37,7 +37,7 @@ impl Upstream {
         self.session_is_ours &= self.config.client_id == config.client_id;
         self.version = version_of(&config);
         self.intake = common.intake;
-        self.outgoing.reconfigure(sources);
+        self.outgoing.reconfigure(sources, config.pace, hop);
         self.outgoing.property_bag = config.preset == Preset::AzureIotHub;
         self.incoming.reconfigure(sinks, self.version, common.intake, config.max_inflight_messages);
         self.backoff.configure(config.reconnect_min, config.reconnect_max);

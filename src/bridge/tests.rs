@@ -1,5 +1,6 @@
 //! The bridge against a scripted server, with fakes for the queues and the local broker.
 
+mod drain;
 mod incoming;
 mod leave;
 mod link;

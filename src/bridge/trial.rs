@@ -4,16 +4,16 @@
 //! arrive. But a link also dies of other things, and many messages are in flight when it does. So suspicion is proved
 //! before anything is buried: a rule that lost two links in a row without a single acknowledgement goes on trial. Its
 //! oldest message is then sent alone, with nothing else in flight. If that is acknowledged, the rule is cleared; if
-//! the upstream closes three times in a row with just this message in its hands, it is poison.
+//! the upstream ends the link again and again with just this message in its hands, it is poison: after as many links
+//! as the rule's `poison_after` says.
 
 /// So many fruitless links in a row put a rule on trial.
 const ON_TRIAL_AFTER: u8 = 2;
-/// So many fruitless links in a row, the last ones on trial, convict the oldest message.
-const CONVICTED_AFTER: u8 = 5;
-
 /// What is held against the oldest message of one rule.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trial {
+    /// So many fruitless links in a row, the last ones on trial, convict the oldest message.
+    convicted_after: u8,
     /// Links in a row that the upstream closed with messages of this rule in flight and none acknowledged.
     fruitless: u8,
     /// Something was acknowledged on the present link.
@@ -21,6 +21,10 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    pub(super) const fn new(convicted_after: u8) -> Self {
+        Self { convicted_after, fruitless: 0, acknowledged: false }
+    }
+
     /// Whether the oldest message must be sent alone.
     pub(super) fn is_on(&self) -> bool {
         self.fruitless >= ON_TRIAL_AFTER
@@ -28,7 +32,7 @@ impl Trial {
 
     /// A message was acknowledged, or answered at all: it is not what links die of.
     pub(super) fn acknowledged(&mut self) {
-        *self = Self { fruitless: 0, acknowledged: true };
+        (self.fruitless, self.acknowledged) = (0, true);
     }
 
     /// The link ended. `blamed`: the upstream closed it while messages of this rule were in flight. Says whether the
@@ -38,7 +42,7 @@ impl Trial {
             self.fruitless += 1;
         }
         self.acknowledged = false;
-        let convicted = self.fruitless >= CONVICTED_AFTER;
+        let convicted = self.fruitless >= self.convicted_after.max(ON_TRIAL_AFTER + 1);
         if convicted {
             self.fruitless = 0;
         }
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn five_fruitless_links_convict_and_the_last_three_are_on_trial() {
-        let mut trial = Trial::default();
+        let mut trial = Trial::new(5);
         let seen: Vec<_> = (0..5).map(|_| (trial.is_on(), trial.link_ended(true))).collect();
         assert_eq!(seen, [(false, false), (false, false), (true, false), (true, false), (true, true)]);
         assert!(!trial.is_on(), "the next message is innocent");
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_clears_the_rule() {
-        let mut trial = Trial::default();
+        let mut trial = Trial::new(5);
         for _ in 0..4 {
             trial.link_ended(true);
         }
@@ -72,7 +76,7 @@ mod tests {
 
     #[test]
     fn links_that_die_of_something_else_prove_nothing() {
-        let mut trial = Trial::default();
+        let mut trial = Trial::new(5);
         for _ in 0..10 {
             assert!(!trial.link_ended(false));
         }

@@ -71,11 +71,11 @@ pub(super) struct Upstream {
 impl Upstream {
     pub(super) fn new(setup: Setup, common: Common, seed: u64) -> Result<Self, RuleError> {
         let (sources, sinks) = compile(&setup)?;
-        let Setup { config, resumes, .. } = setup;
+        let Setup { config, hop, resumes, .. } = setup;
         let mut rng = fastrand::Rng::with_seed(seed);
         let version = version_of(&config);
         let pause = Backoff::new(PAUSE.0, PAUSE.1, rng.fork());
-        let mut outgoing = Outgoing::new(sources, common.recovered, pause);
+        let mut outgoing = Outgoing::new(sources, common.recovered, pause, config.pace, hop);
         outgoing.property_bag = config.preset == Preset::AzureIotHub;
         Ok(Self {
             outgoing,
@@ -258,7 +258,10 @@ impl Upstream {
             let rest = &bytes[used..];
             used += match frame(rest, self.intake.max_packet_bytes) {
                 Ok(Some(packet)) => {
-                    self.on_packet(ctx, &packet)?;
+                    self.on_packet(ctx, &packet).map_err(|end| match packet.packet_type() {
+                        Some(PacketType::Publish | PacketType::PubRel | PacketType::SubAck) => end.inbound(),
+                        _ => end,
+                    })?;
                     packet.raw.len()
                 }
                 Ok(None) => return Ok(used),
@@ -395,8 +398,8 @@ impl Upstream {
             State::Waiting { until } => Some(*until),
             State::Connecting { give_up_at, .. } => Some(*give_up_at),
             State::Up(link) => {
-                let link = link.deadline(self.outgoing.flights.awaits_upstream(), self.config.stuck_timeout);
-                earliest(link, self.failover.deadline())
+                let watch = link.deadline(self.outgoing.flights.awaits_upstream(), self.config.stuck_timeout);
+                earliest(earliest(watch, self.failover.deadline()), self.outgoing.paced_until)
             }
             State::Dialing | State::Stopped => None,
         }
@@ -414,6 +417,9 @@ impl Upstream {
                     ctx.outputs.push_back(Output::Probe { upstream: ctx.upstream, endpoint: 0 });
                 }
                 match link.need(now, self.outgoing.flights.awaits_upstream(), self.config.stuck_timeout) {
+                    Need::Nothing if self.outgoing.paced_until.is_some_and(|at| at <= now) => {
+                        self.outgoing.pump(ctx, link);
+                    }
                     Need::Nothing => {}
                     Need::Resume => {
                         link.paused_until = None;
@@ -576,7 +582,9 @@ pub(super) fn compile(setup: &Setup) -> Result<(Vec<Source>, Vec<Sink>), RuleErr
         let CompiledRule { outward, inward } = CompiledRule::new(rule)?;
         let dest = setup.dests.iter().find(|(position, _)| *position == i).map(|(_, dest)| *dest);
         assert_eq!(outward.is_some(), dest.is_some(), "a queue for each rule that sends, and no other");
-        sources.extend(outward.zip(dest).map(|(mapping, dest)| Source::new(rule, mapping, dest)));
+        let live = setup.live.iter().find(|(position, _)| *position == i).map(|(_, dest)| *dest);
+        sources.extend(outward.clone().zip(live).map(|(mapping, dest)| Source::new(rule, mapping, dest, true)));
+        sources.extend(outward.zip(dest).map(|(mapping, dest)| Source::new(rule, mapping, dest, false)));
         sinks.extend(inward.map(|mapping| Sink::new(rule, mapping)));
     }
     Ok((sources, sinks))

@@ -64,7 +64,7 @@ impl Broker {
             retain: next.retain,
             topic: next.message.topic(),
             pkid,
-            message_expiry: next.message.remaining_secs(now.wall),
+            message_expiry: next.message.remaining_secs(now.wall.shifted(-next.shift)),
             topic_alias: None,
             subscription_ids: &next.subscription_ids,
             forwarded: next.message.properties(),

@@ -124,6 +124,8 @@ pub struct Stats {
     pub publish_refused: u64,
     /// Retained messages not kept for a limit.
     pub retained_refused: u64,
+    /// Messages that had been through this gateway before: they went round.
+    pub looped: u64,
     /// Publishes, wills too, that the client had no right to.
     pub publish_denied: u64,
     /// Subscriptions that the client had no right to.
@@ -227,6 +229,8 @@ pub struct Broker {
     outputs: VecDeque<Output>,
     /// Whose turn it is to be encoded into, kept between messages for its capacity.
     scratch: Vec<u8>,
+    /// What bridges put on messages that leave from here.
+    hop: Vec<u8>,
     rng: fastrand::Rng,
     stats: Stats,
     /// Bytes in memory for all connections, see [`Broker::account`].
@@ -268,6 +272,7 @@ impl Broker {
             dirty: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
+            hop: crate::mqtt::hop::marker(&config.gateway.name),
             rng: fastrand::Rng::with_seed(seed),
             stats: Stats::default(),
             buffered: 0,

@@ -249,7 +249,10 @@ impl Broker {
         {
             return (Outcome::Refused(Refusal::NotAuthorised), false);
         }
-        let route = known.unwrap_or_else(|| self.find_route(inbound.topic));
+        let went_round = crate::mqtt::hop::is_marked(inbound.properties, &self.hop);
+        let route =
+            if went_round { Rc::default() } else { known.unwrap_or_else(|| self.find_route(inbound.topic)) };
+        self.stats.looped += u64::from(went_round);
         if token.is_some()
             && let Some(refusal) = self.refusal(queues, &route, inbound)
         {
@@ -259,7 +262,7 @@ impl Broker {
         let mut buffer = std::mem::take(&mut self.scratch);
         buffer.clear();
         let mut handout = Handout { now, inbound: *inbound, origin, message: None, buffer, plain: [None, None] };
-        if inbound.retain && !origin.own {
+        if inbound.retain && !origin.own && !went_round {
             self.retain(queues, &mut admission, &mut handout);
         }
         for leg in &route.legs {
@@ -397,7 +400,7 @@ impl Broker {
                 let now = handout.now;
                 let Some(dest) = self.line(queues, now, session) else { return };
                 let subscription_ids = leg.ids.clone();
-                let delivery = Delivery { qos, retain, pkid: 0, share: leg.share, subscription_ids };
+                let delivery = Delivery { qos, retain, share: leg.share, subscription_ids, ..Delivery::default() };
                 queues.push(now, admission, dest, delivery, handout.message());
             }
         }

@@ -57,9 +57,9 @@ impl Broker {
         let delivery = Delivery {
             qos: next.message.qos.min(leg.options.qos),
             retain: leg.options.retain_as_published && next.message.retain,
-            pkid: 0,
             share: leg.share,
             subscription_ids: leg.ids.clone(),
+            ..Delivery::default()
         };
         Some((self.line(queues, now, session)?, delivery))
     }

@@ -14,6 +14,7 @@ mod import;
 mod load;
 mod log_level;
 mod passwd;
+mod queue;
 mod reload;
 mod remote;
 mod route;
@@ -60,6 +61,8 @@ enum Command {
     Status(status::Args),
     /// List the clients of the running gateway, or send one away
     Clients(clients::Args),
+    /// Look into the stored queues and the dead letters of the running gateway, replay and delete
+    Queue(queue::Args),
     /// Change what the running gateway logs, or say what it logs
     LogLevel(log_level::Args),
     /// Have the running gateway read its configuration again
@@ -100,6 +103,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Route(args) => route::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Clients(args) => clients::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::LogLevel(args) => log_level::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Backup(args) => backup::run(&args),

@@ -179,6 +179,7 @@ impl<'c> Taken<'c> {
                 WhenFull::DropOldest => "drop-oldest",
                 WhenFull::DropNewest => "drop-newest",
                 WhenFull::Reject => "reject",
+                WhenFull::KeepLast => "keep-last",
             }),
         }
     }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use crate::config::Preset;
 use crate::config::schema::{
-    Admin, Auth, Bind, Broker, CertificateName, Config, Direction, Durability, Framing, Gateway, IdentitySource,
-    Jwt, LinkDtls, Listener, Log, LogFormat, LogLevel, Protocol, Rule, RuleQos, RuleRetain, SerialLink, Sn, Store,
-    UdpLink, Upstream, UpstreamVersion, WhenFull,
+    Admin, Auth, Bind, Broker, CertificateName, Config, Direction, Drain, Durability, Framing, Gateway,
+    IdentitySource, Jwt, LinkDtls, Listener, Log, LogFormat, LogLevel, Pace, Protocol, Rule, RuleQos, RuleRetain,
+    SerialLink, Sn, Store, UdpLink, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::time::Duration;
 
@@ -80,6 +80,7 @@ impl Default for Store {
             max_memory_bytes: 128 * MIB,
             max_bytes: 1 << 30,
             durability: Durability::PowerLoss,
+            max_dead_letters: 10_000,
         }
     }
 }
@@ -261,6 +262,8 @@ impl Default for Upstream {
             interface: None,
             source_address: None,
             tls: None,
+            pace: Pace::default(),
+            hop_marker: true,
             status_topic: String::new(),
             rule: Vec::new(),
         }
@@ -283,6 +286,10 @@ impl Default for Rule {
             max_messages: 1_000_000,
             max_bytes: 512 << 20,
             when_full: WhenFull::DropOldest,
+            poison_after: 5,
+            drain: Drain::InOrder,
+            pace: Pace::default(),
+            trace: false,
         }
     }
 }

@@ -42,6 +42,10 @@ pub fn hold_back(running: &Config, new: &mut Config) -> Vec<Finding> {
         wait("store.max_bytes", format!("{} bytes", running.store.max_bytes));
         new.store.max_bytes = running.store.max_bytes;
     }
+    if new.store.max_dead_letters != running.store.max_dead_letters {
+        wait("store.max_dead_letters", running.store.max_dead_letters.to_string());
+        new.store.max_dead_letters = running.store.max_dead_letters;
+    }
     findings
 }
 

@@ -113,6 +113,8 @@ pub struct Store {
     /// The whole file.
     pub max_bytes: u64,
     pub durability: Durability,
+    /// Dead letters that are kept.
+    pub max_dead_letters: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -513,6 +515,10 @@ pub struct Upstream {
     /// The address that is connected from.
     pub source_address: Option<IpAddr>,
     pub tls: Option<ClientTls>,
+    /// Of all rules together.
+    pub pace: Pace,
+    /// Messages say that they went through this gateway.
+    pub hop_marker: bool,
     /// Remote topic of the retained link state, `{gateway}` filled in; empty: none.
     pub status_topic: String,
     pub rule: Vec<Rule>,
@@ -565,6 +571,12 @@ pub struct Rule {
     pub max_messages: u64,
     pub max_bytes: u64,
     pub when_full: WhenFull,
+    /// So many links in a row that end with a message make it a dead letter.
+    pub poison_after: u8,
+    pub drain: Drain,
+    pub pace: Pace,
+    /// Messages say when they came, and have numbers.
+    pub trace: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -584,9 +596,27 @@ pub enum RuleRetain {
     Strip,
     Set,
 }
+/// In a second; 0: as fast as it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pace {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// What goes first when there is a backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// The oldest.
+    InOrder,
+    /// What comes in meanwhile.
+    LiveFirst,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
     DropOldest,
     DropNewest,
     Reject,
+    /// Of each topic only the newest waits.
+    KeepLast,
 }

@@ -345,7 +345,7 @@ fn without_effect(path: &str, rule: &Rule, map: &SourceMap, found: &mut Vec<Find
     if rule.direction != Direction::In {
         return;
     }
-    for key in ["priority", "limit", "when_full"] {
+    for key in ["priority", "limit", "when_full", "poison_after", "drain", "pace", "trace"] {
         let key_path = format!("{path}.{key}");
         if map.has(&key_path) {
             let message = format!("`{key}` has no effect on a rule with `direction = \"in\"`");

@@ -11,9 +11,9 @@ use crate::config::identity;
 use crate::config::preset::PRESETS;
 use crate::config::reader::Section;
 use crate::config::schema::{
-    AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Durability, Gateway,
-    Jwt, Listener, Log, LogFormat, LogLevel, LoginWay, Protocol, Rule, RuleQos, RuleRetain, ServerTls, Sn,
-    SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
+    AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Drain, Durability,
+    Gateway, Jwt, Listener, Log, LogFormat, LogLevel, LoginWay, Pace, Protocol, Rule, RuleQos, RuleRetain,
+    ServerTls, Sn, SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::uplink::{alpn, interface, pin, proxy, source_address};
 use crate::config::url::url;
@@ -127,6 +127,7 @@ fn store(s: &mut Section<'_>) -> Store {
         max_memory_bytes: s.get("max_memory_bytes", default.max_memory_bytes, bytes(MEMORY)),
         max_bytes: s.get("max_bytes", default.max_bytes, bytes(DISK)),
         durability: s.get("durability", default.durability, choice(DURABILITIES)),
+        max_dead_letters: s.get("max_dead_letters", default.max_dead_letters, integer(1..=10_000_000)),
     }
 }
 
@@ -387,8 +388,19 @@ fn upstream(s: &mut Section<'_>) -> Upstream {
         interface: s.optional("interface", interface),
         source_address: s.optional("source_address", source_address),
         tls: s.optional_section("tls", client_tls),
+        pace: s.section("pace", pace),
+        hop_marker: s.get("hop_marker", d.hop_marker, boolean),
         status_topic: s.get("status_topic", d.status_topic, string),
         rule: s.sections("rule", rule).unwrap_or_default(),
+    }
+}
+
+/// So many in a second; 0: as fast as it goes.
+fn pace(s: &mut Section<'_>) -> Pace {
+    let d = Pace::default();
+    Pace {
+        messages: s.get("messages", d.messages, integer(0..=MANY)),
+        bytes: s.get("bytes", d.bytes, bytes(0..=TIB)),
     }
 }
 
@@ -423,10 +435,12 @@ fn rule(s: &mut Section<'_>) -> Rule {
         &[("out", Direction::Out), ("in", Direction::In), ("both", Direction::Both)];
     const RETAINS: &[(&str, RuleRetain)] =
         &[("keep", RuleRetain::Keep), ("strip", RuleRetain::Strip), ("set", RuleRetain::Set)];
+    const DRAINS: &[(&str, Drain)] = &[("in-order", Drain::InOrder), ("live-first", Drain::LiveFirst)];
     const WHEN_FULL: &[(&str, WhenFull)] = &[
         ("drop-oldest", WhenFull::DropOldest),
         ("drop-newest", WhenFull::DropNewest),
         ("reject", WhenFull::Reject),
+        ("keep-last", WhenFull::KeepLast),
     ];
     let d = Rule::default();
     let (max_messages, max_bytes) = s.section("limit", |s| {
@@ -446,6 +460,10 @@ fn rule(s: &mut Section<'_>) -> Rule {
         max_messages,
         max_bytes,
         when_full: s.get("when_full", d.when_full, choice(WHEN_FULL)),
+        poison_after: s.get("poison_after", d.poison_after, integer(3..=100)),
+        drain: s.get("drain", d.drain, choice(DRAINS)),
+        pace: s.section("pace", pace),
+        trace: s.get("trace", d.trace, boolean),
     }
 }
 

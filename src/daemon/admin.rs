@@ -14,6 +14,8 @@ use tokio::sync::mpsc::Receiver;
 use crate::admin::{Admin, Desk, Doors, Log, Office, Orders, Question, Token};
 use crate::config::{self, Config};
 use crate::io::{Driver, SocketFile, bind_unix};
+use crate::queue::{Look, Looks};
+use crate::store::Inspector;
 
 /// Both doors while they are open.
 pub(super) struct Reception {
@@ -30,7 +32,9 @@ pub(super) fn open(
     log: Option<Arc<Log>>,
     orders: Orders,
 ) -> Option<Reception> {
-    let (name, config) = (config.gateway.name.clone(), &config.admin);
+    let (name, state_dir) = (config.gateway.name.clone(), config.gateway.state_dir.clone());
+    let config = &config.admin;
+    let looks = Looks::new(move || Ok(Box::new(Inspector::open(&state_dir)?) as Box<dyn Look>));
     let (desk, questions) = Desk::open();
     let token = token(config);
     let (socket, file) = config.socket.as_deref().and_then(|path| socket(path, config)).unzip();
@@ -40,7 +44,17 @@ pub(super) fn open(
     }
     let token_to_read = config.http.is_some_and(|http| !http.ip().is_loopback());
     let http = doors.http.as_ref().and_then(|http| http.local_addr().ok());
-    let office = Office { desk, orders, name, log, token, token_to_read, max_connections: config.max_connections };
+    let office = Office {
+        desk,
+        orders,
+        name,
+        log,
+        token,
+        token_to_read,
+        looks: Arc::new(looks),
+        replay: Default::default(),
+        max_connections: config.max_connections,
+    };
     match Admin::start(doors, office) {
         Ok(admin) => {
             tokio::task::spawn_local(answer(Rc::clone(driver), questions));

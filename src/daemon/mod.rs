@@ -112,6 +112,7 @@ pub fn run(
     let recovered = storage.take_recovered();
     let begin = Start { config: &config, recovered, seed: sys::random_seed() };
     let mut engine = Engine::new(clock.now(), begin).map_err(|error| DaemonError::Rule(error.to_string()))?;
+    engine.set_boot(clock.now(), &sys::boot_id());
     engine.handle_input(clock.now(), Input::Credentials(credentials));
     let served = runtime.block_on(async {
         let driver = Driver::new(engine, clock, storage.disk());

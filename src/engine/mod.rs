@@ -5,6 +5,7 @@
 
 mod contract;
 mod history;
+mod operate;
 mod ports;
 mod reconfigure;
 mod roster;
@@ -17,6 +18,7 @@ pub use crate::bridge::Login;
 pub use crate::broker::login::{Credentials, Intake, Proof, certificate_name};
 pub use contract::{Input, Output};
 pub use history::Sample;
+pub use operate::{Letter, Replayed};
 pub use reconfigure::Plan;
 pub use roster::ClientStatus;
 pub use setup::Start;
@@ -61,11 +63,18 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     stop: Stop,
     history: History,
+    /// Dead letters on their way back, and the batch that says so.
+    replaying: Vec<(u64, u64)>,
 }
 
 impl Engine {
     /// Takes exactly one fact about the world. Drain [`Engine::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        if self.queues.watch_clock(now) {
+            let notice =
+                Notice::new(Level::Info, "clock was set", "clock", "times of what is stored are put right");
+            self.outputs.push_back(Output::Notice(notice));
+        }
         match input {
             Input::Accepted { conn, listener, peer, certificate } => {
                 self.set_conn(conn, Conn::Client);

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use crate::bridge::rule::Mapping;
 use crate::bridge::{Local, Outbound};
 use crate::broker::Broker;
 use crate::broker::local::LocalPublish;
-use crate::config::UpstreamId;
+use crate::config::{RuleQos, UpstreamId};
 use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
 use crate::mqtt::{MessageParts, QoS};
 use crate::queue::{Depth, DestId, Outcome, Peeked, Queues, RecordKind, Refusal, Seq, Token};
@@ -132,6 +133,19 @@ pub(crate) struct UpstreamSetup {
     pub name: String,
     /// Where inbound QoS 2 identifiers are remembered, if it has rules that bring messages in.
     pub receipts: Option<DestId>,
+    /// Those that send.
+    pub rules: Vec<OutRule>,
+}
+
+/// A rule that sends.
+#[derive(Debug)]
+pub(crate) struct OutRule {
+    pub name: String,
+    pub mapping: Mapping,
+    pub dest: DestId,
+    pub qos: RuleQos,
+    /// The lane for what comes in while a backlog waits.
+    pub live: Option<DestId>,
 }
 
 /// What the bridge sees of the other cores.

@@ -100,10 +100,14 @@ impl Engine {
 /// Whether the upstream has a queue of this name.
 fn has_line(upstream: &crate::config::Upstream, name: &str) -> bool {
     use crate::config::Direction;
-    use crate::engine::setup::{receipts_line, rule_line};
-    upstream.rule.iter().any(|rule| match rule.direction {
-        Direction::Out => name == rule_line(&upstream.name, &rule.name),
-        Direction::In => name == receipts_line(&upstream.name),
-        Direction::Both => name == rule_line(&upstream.name, &rule.name) || name == receipts_line(&upstream.name),
+    use crate::engine::setup::{live_line, receipts_line, rule_line};
+    upstream.rule.iter().any(|rule| {
+        let sends = name == rule_line(&upstream.name, &rule.name) || name == live_line(&upstream.name, &rule.name);
+        let takes = name == receipts_line(&upstream.name);
+        match rule.direction {
+            Direction::Out => sends,
+            Direction::In => takes,
+            Direction::Both => sends || takes,
+        }
     })
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::{Bridge, Common, Intake, Setup};
 use crate::broker::{BridgeRule, Broker};
-use crate::config::{Config, Ids, LinkId, Upstream, UpstreamId, WhenFull};
+use crate::config::{Config, Drain, Ids, LinkId, Rule, Upstream, UpstreamId, UpstreamVersion, WhenFull};
 use crate::engine::history::History;
-use crate::engine::ports::{Clients, UpstreamSetup};
+use crate::engine::ports::{Clients, OutRule, UpstreamSetup};
 use crate::engine::shutdown::Stop;
 use crate::engine::{Engine, Output};
 use crate::gateway::Gateway;
@@ -34,6 +34,8 @@ impl Engine {
     pub fn new(now: Now, start: Start<'_>) -> Result<Self, RuleError> {
         let Start { config, recovered, seed } = start;
         let mut queues = Queues::new(&config.store, &recovered);
+        queues.watch_clock(now);
+        queues.begin_epoch(fastrand::Rng::with_seed(seed).u32(..));
         let mut broker = Broker::new(now, config, seed);
         let newest = recovered.last_seq;
         let damage = recovered.damage.clone();
@@ -59,6 +61,7 @@ impl Engine {
             outputs: VecDeque::new(),
             stop: Stop::No,
             history: History::default(),
+            replaying: Vec::new(),
         };
         let common = Common { intake: Intake::new(&config.broker), recovered: newest };
         for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {
@@ -88,10 +91,15 @@ impl Engine {
         upstream: &Upstream,
     ) -> Result<Setup, RuleError> {
         let resumes = has_lines(&self.queues, upstream);
-        let dests = open_rules(now, &mut self.queues, &mut self.broker, id, upstream)?;
+        let opened = open_rules(now, &mut self.queues, &mut self.broker, id, upstream)?;
+        let dests = opened.iter().map(|(position, rule)| (*position, rule.dest)).collect();
+        let live = opened.iter().filter_map(|(position, rule)| Some((*position, rule.live?))).collect();
         let receipts = open_receipts(now, &mut self.queues, id, upstream)?;
-        self.upstreams.insert(id, UpstreamSetup { name: upstream.name.clone(), receipts });
-        Ok(Setup { config: upstream.clone(), dests, resumes })
+        let rules = opened.into_iter().map(|(_, rule)| rule).collect();
+        self.upstreams.insert(id, UpstreamSetup { name: upstream.name.clone(), receipts, rules });
+        let marks = upstream.hop_marker && upstream.version == UpstreamVersion::V5;
+        let hop = if marks { self.broker.hop().to_vec() } else { Vec::new() };
+        Ok(Setup { config: upstream.clone(), dests, live, hop, resumes })
     }
 
     /// Queues of rules that are no longer configured keep what they hold, and say so.
@@ -127,6 +135,11 @@ pub(super) fn rule_line(upstream: &str, rule: &str) -> String {
     format!("rule:{upstream}/{rule}")
 }
 
+/// The other lane of a rule, for what comes in while a backlog waits.
+pub(super) fn live_line(upstream: &str, rule: &str) -> String {
+    format!("live:{upstream}/{rule}")
+}
+
 pub(super) fn receipts_line(upstream: &str) -> String {
     format!("upstream:{upstream}")
 }
@@ -144,15 +157,17 @@ fn open_rules(
     broker: &mut Broker,
     id: UpstreamId,
     upstream: &Upstream,
-) -> Result<Vec<(usize, DestId)>, RuleError> {
-    let mut dests = Vec::new();
+) -> Result<Vec<(usize, OutRule)>, RuleError> {
+    let mut opened = Vec::new();
     for (position, rule) in upstream.rule.iter().enumerate() {
         let Some(outward) = CompiledRule::new(rule)?.outward else { continue };
         let limits =
             Limits { max_messages: rule.max_messages, max_bytes: rule.max_bytes, when_full: rule.when_full };
         let name = rule_line(&upstream.name, &rule.name);
         let Some(dest) = queues.open(now, &name, Owner::Upstream(id), limits) else { continue };
-        dests.push((position, dest));
+        let live = open_live(now, queues, id, upstream, rule, limits);
+        queues.pair(dest, live.filter(|_| rule.drain == Drain::LiveFirst));
+        queues.trace(dest, rule.trace);
         broker.add_rule(BridgeRule {
             filter: outward.filter().into(),
             exclude: rule.exclude.iter().map(|filter| filter.as_str().into()).collect(),
@@ -162,11 +177,28 @@ fn open_rules(
             retain: rule.retain,
             ttl: rule.ttl,
         });
+        let (name, qos) = (rule.name.clone(), rule.qos);
+        opened.push((position, OutRule { name, mapping: outward, dest, qos, live }));
     }
-    for (index, (_, dest)) in dests.iter().enumerate() {
-        queues.share_pkids(*dest, index, dests.len());
+    let lines: Vec<DestId> = opened.iter().flat_map(|(_, rule)| [Some(rule.dest), rule.live]).flatten().collect();
+    for (index, dest) in lines.iter().enumerate() {
+        queues.share_pkids(*dest, index, lines.len());
     }
-    Ok(dests)
+    Ok(opened)
+}
+
+/// The second lane of a rule, if it is to have one, or still has something in it from an earlier configuration.
+fn open_live(
+    now: Now,
+    queues: &mut Queues,
+    id: UpstreamId,
+    upstream: &Upstream,
+    rule: &Rule,
+    limits: Limits,
+) -> Option<DestId> {
+    let name = live_line(&upstream.name, &rule.name);
+    let wanted = rule.drain == Drain::LiveFirst || queues.is_known(&name);
+    wanted.then(|| queues.open(now, &name, Owner::Upstream(id), limits)).flatten()
 }
 
 fn open_receipts(

@@ -8,6 +8,7 @@
 pub mod alias;
 mod error;
 mod frame;
+pub mod hop;
 mod message;
 mod outbox;
 mod packet;

@@ -6,6 +6,7 @@ use crate::config::WhenFull;
 use crate::metrics::Level;
 use crate::mqtt::{Message, QoS};
 use crate::queue::journal::Ticket;
+use crate::queue::latest::Newest;
 use crate::queue::line::{Entry, Line, Stored};
 use crate::queue::{Delivery, DestId, Op, Outcome, Queues, Refusal, Row, Seq, Token};
 use crate::time::{Duration, Now};
@@ -41,7 +42,7 @@ impl Queues {
             return Some(Refusal::Store);
         }
         let reject = line.limits.when_full == WhenFull::Reject;
-        (reject && !line.has_room(cost)).then_some(Refusal::Full)
+        (reject && !self.has_room(dest, cost)).then_some(Refusal::Full)
     }
 
     /// Counts a refusal for the line that caused it.
@@ -61,18 +62,22 @@ impl Queues {
         message: &Arc<Message>,
     ) {
         let cost = message.cost();
+        delivery.number = self.next_number(dest);
+        let rule = dest;
+        let dest = self.lane(rule);
+        if delivery.qos == QoS::AtMostOnce && self.drops_qos0(dest, cost) {
+            return;
+        }
+        self.replace(now, rule, message.topic());
+        if dest != rule {
+            self.replace(now, dest, message.topic());
+        }
         if !self.make_room(now, dest, cost) {
             return;
         }
         let left = self.memory_left();
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let volatile = delivery.qos == QoS::AtMostOnce || !line.durable;
-        let no_memory = !line.window.is_empty() && line.window_bytes + cost > left;
-        if delivery.qos == QoS::AtMostOnce && (!line.active || line.beyond > 0 || no_memory) {
-            // Nobody was promised anything, and memory is not a store.
-            line.stats.dropped_qos0 += 1;
-            return;
-        }
         if line.fixes_pkid(delivery.qos) {
             delivery.pkid = line.next_pkid();
         }
@@ -94,6 +99,7 @@ impl Queues {
             };
             Stored::At(self.journal.add(now.at, Op::Append { dest, row }, ticket))
         };
+        let place = stored.place();
         let limit = if line.active { self.window_bytes.min(left) } else { self.idle_window_bytes };
         if volatile || (line.beyond == 0 && (line.window.is_empty() || line.window_bytes + cost <= limit)) {
             let message = Arc::clone(message);
@@ -104,6 +110,17 @@ impl Queues {
             line.beyond += 1;
             line.beyond_batch = self.journal.id();
         }
+        self.note_newest(dest, message.topic(), Newest { seq, cost, place });
+    }
+
+    /// Counts a QoS 0 message that is not taken in: nobody was promised anything, and memory is not a store.
+    fn drops_qos0(&mut self, dest: DestId, cost: usize) -> bool {
+        let left = self.memory_left();
+        let Some(line) = self.line_mut(dest) else { return true };
+        let no_memory = line.durable && !line.window.is_empty() && line.window_bytes + cost > left;
+        let drops = !line.active || line.beyond > 0 || no_memory;
+        line.stats.dropped_qos0 += u64::from(drops);
+        drops
     }
 
     /// Adds a change that the publisher has to wait for as well.
@@ -148,11 +165,13 @@ impl Queues {
             let Some(line) = self.line_mut(dest) else { return false };
             // What has no rows has to fit into memory as well.
             let fits = line.durable || line.window.is_empty() || line.window_bytes + cost <= left;
-            if fits && line.has_room(cost) {
+            let (limits, room) = (line.limits, self.has_room(dest, cost));
+            if fits && room {
                 return true;
             }
-            let hopeless = cost as u64 > line.limits.max_bytes || line.limits.max_messages == 0;
-            if hopeless || line.limits.when_full != WhenFull::DropOldest || !self.drop_oldest(now, dest) {
+            let hopeless = cost as u64 > limits.max_bytes || limits.max_messages == 0;
+            let from = self.lane_to_thin(dest);
+            if hopeless || !Self::drops_oldest(limits.when_full) || !self.drop_oldest(now, from) {
                 self.drop_newest(now, dest);
                 return false;
             }

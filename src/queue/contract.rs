@@ -34,6 +34,32 @@ pub struct Delivery {
     pub share: u32,
     /// MQTT 5.0 subscription identifiers that matched.
     pub subscription_ids: Box<[u32]>,
+    /// Its place in the numbering of a rule's queue, gaps and all; 0 for none.
+    pub number: Number,
+}
+
+/// A number in the books of one rule: an epoch, which begins with the process, and a count from 1 in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Number(pub u64);
+
+impl Number {
+    /// The number `count` of an epoch.
+    #[must_use]
+    pub const fn new(epoch: u32, count: u32) -> Self {
+        Self((epoch as u64 & 0x7fff_ffff) << 32 | count as u64)
+    }
+
+    /// Which numbering it belongs to.
+    #[must_use]
+    pub const fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// From 1; 0 for none.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
 }
 
 /// One stored message of one destination.
@@ -82,6 +108,8 @@ pub enum Op {
     Forget { dest: DestId, pkid: u16 },
     /// Moves a row to the dead letters, with the reason.
     Bury { dest: DestId, seq: Seq, reason: String },
+    /// Deletes a dead letter: it is in a queue again, or nobody wants it.
+    Unbury { id: u64 },
     /// Deletes all rows, releases and receipts of `dest`.
     Clear { dest: DestId },
     /// Sets a record.
@@ -94,13 +122,19 @@ pub enum Op {
     Unretain { topic: Box<str> },
 }
 
-/// Changes that are committed together. Identifiers grow by one from 1.
+/// Changes that are committed together. Identifiers grow by one from 1; [`Batch::RELIEF`] is none of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Which batch.
     pub id: u64,
     /// In the order in which they happened.
     pub ops: Vec<Op>,
+}
+
+impl Batch {
+    /// Deletions that make room for a batch that failed. They are made again with their own batch: nobody waits for
+    /// the answer.
+    pub const RELIEF: u64 = 0;
 }
 
 /// Asks for rows of `dest` after `after`, until one of the limits is reached (but at least one row if there is any).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::mqtt::{Message, QoS};
 use crate::queue::line::{Released, Stored};
-use crate::queue::{Admission, DestId, Op, Outcome, Queues, Seq, Token};
+use crate::queue::{Admission, DestId, Number, Op, Outcome, Queues, Seq, Token};
 use crate::time::Now;
 
 /// The next message of a line.
@@ -26,6 +26,10 @@ pub struct Peeked {
     pub share: u32,
     /// MQTT 5.0 subscription identifiers that matched.
     pub subscription_ids: Box<[u32]>,
+    /// Its number in the books of its rule.
+    pub number: Number,
+    /// By how many milliseconds its times are too early: the clock was set after they were stamped.
+    pub shift: i64,
 }
 
 impl Queues {
@@ -84,7 +88,7 @@ impl Queues {
             let line = self.lines.get_mut(usize::from(dest.0))?.as_mut()?;
             let index = line.first_waiting()?;
             let entry = &line.window[index];
-            if entry.may_expire(now.wall) {
+            if entry.may_expire(now.wall.shifted(self.clock.shift(entry.seq).saturating_neg())) {
                 line.stats.expired += 1;
                 self.discard(now, dest, index);
                 continue;
@@ -111,6 +115,8 @@ impl Queues {
                 message: Arc::clone(&entry.message),
                 share: entry.delivery.share,
                 subscription_ids: entry.delivery.subscription_ids.clone(),
+                number: entry.delivery.number,
+                shift: self.clock.shift(entry.seq),
             });
         }
     }
@@ -293,6 +299,9 @@ impl Queues {
         let entry = &mut line.window[index];
         let cost = entry.message.cost();
         entry.done = true;
+        if let Some(latest) = &mut line.latest {
+            latest.forget(entry.message.topic(), entry.seq);
+        }
         line.count -= 1;
         line.bytes -= cost as u64;
         if let Stored::At(place) = entry.stored

@@ -60,6 +60,8 @@ struct WithStore {
     bytes: usize,
     /// Set after a failure: when to try again.
     retry_at: Option<Instant>,
+    /// What makes room was handed over before this try.
+    relieved: bool,
 }
 
 /// Where the records of sessions lie in a batch.
@@ -266,7 +268,15 @@ impl Journal {
             if now < retry_at {
                 return None;
             }
-            batch.retry_at = None;
+            if !std::mem::replace(&mut batch.relieved, true) {
+                // A full store is emptied by deletions that wait behind the batch that does not fit.
+                let freeing = self.slots.iter().flatten().map(|slot| &slot.op).filter(|op| frees(op));
+                let ops: Vec<Op> = freeing.cloned().collect();
+                if !ops.is_empty() {
+                    return Some(Batch { id: Batch::RELIEF, ops });
+                }
+            }
+            (batch.retry_at, batch.relieved) = (None, false);
             let ops = batch.slots.iter().map(|slot| slot.op.clone()).collect();
             return Some(Batch { id: self.id - 1, ops });
         }
@@ -277,7 +287,7 @@ impl Journal {
         let records = std::mem::take(&mut self.records);
         let slots: Vec<Slot> = self.slots.drain(..).flatten().collect();
         let batch = Batch { id: self.id, ops: slots.iter().map(|slot| slot.op.clone()).collect() };
-        self.with_store = Some(WithStore { slots, records, bytes: self.bytes, retry_at: None });
+        self.with_store = Some(WithStore { slots, records, bytes: self.bytes, retry_at: None, relieved: false });
         self.id += 1;
         (self.live, self.bytes, self.due_at) = (0, 0, None);
         Some(batch)
@@ -351,6 +361,11 @@ fn record_of(op: &Op) -> Option<(RecordKind, Box<[u8]>)> {
         }
         _ => None,
     }
+}
+
+/// Whether a change makes room and may be made twice: it is about rows that are stored, in this order or another.
+fn frees(op: &Op) -> bool {
+    matches!(op, Op::DeleteUpTo { .. } | Op::Delete { .. } | Op::Release { .. } | Op::Clear { .. })
 }
 
 /// What a change counts for while it waits.

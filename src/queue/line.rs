@@ -14,7 +14,8 @@ use std::sync::Arc;
 use crate::config::WhenFull;
 use crate::mqtt::{Message, QoS};
 use crate::queue::journal::Place;
-use crate::queue::{Delivery, Row, Seq};
+use crate::queue::latest::Latest;
+use crate::queue::{Delivery, DestId, Row, Seq};
 use crate::time::{Instant, Wall};
 
 /// Whose queue it is.
@@ -52,6 +53,8 @@ pub struct LineStats {
     pub dropped_oldest: u64,
     /// Not taken in because a limit was reached; the publisher was acknowledged (`drop-newest`).
     pub dropped_newest: u64,
+    /// Gave way to a newer message of their topic (`keep-last`).
+    pub replaced: u64,
     /// Not taken in, and the publisher was told so (`reject`, or the disk).
     pub refused: u64,
     /// QoS 0 while the destination was away.
@@ -62,6 +65,8 @@ pub struct LineStats {
     pub denied: u64,
     /// Moved to the dead letters.
     pub buried: u64,
+    /// Deleted by an operator.
+    pub purged: u64,
     /// Rows that the store could not give back.
     pub lost: u64,
 }
@@ -70,7 +75,7 @@ impl LineStats {
     /// Taken in or not, it was not delivered and its publisher was not told.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
-        self.dropped_oldest + self.dropped_newest + self.dropped_qos0 + self.expired
+        self.dropped_oldest + self.dropped_newest + self.replaced + self.dropped_qos0 + self.expired
     }
 }
 
@@ -161,6 +166,16 @@ pub(crate) struct Line {
     pub unsure_before: Wall,
     pub unsure_through: Seq,
     pub oldest_at: Option<Wall>,
+    /// The other lane of the same rule.
+    pub other_lane: Option<DestId>,
+    /// Of two lanes the one that waits.
+    pub is_backlog: bool,
+    /// Its messages get numbers.
+    pub is_traced: bool,
+    /// So many messages got a number.
+    pub numbered: u32,
+    /// What waits last of each topic, for a line that keeps no more.
+    pub latest: Option<Latest>,
     /// When the log was last told that something was dropped here.
     pub noticed_at: Option<Instant>,
     pub stats: LineStats,
@@ -168,6 +183,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new(owner: Owner, durable: bool, limits: Limits, after: Seq) -> Self {
+        let latest = (limits.when_full == WhenFull::KeepLast).then(Latest::default);
         Self {
             owner,
             durable,
@@ -197,14 +213,23 @@ impl Line {
             unsure_before: Wall::default(),
             unsure_through: Seq::default(),
             oldest_at: None,
+            other_lane: None,
+            is_backlog: false,
+            is_traced: false,
+            numbered: 0,
+            latest,
             noticed_at: None,
             stats: LineStats::default(),
         }
     }
 
-    /// Whether one more message of `cost` bytes is within the limits.
-    pub(crate) fn has_room(&self, cost: usize) -> bool {
-        self.count < self.limits.max_messages && self.bytes + cost as u64 <= self.limits.max_bytes
+    /// Changes what the line may hold, from the next message on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        match limits.when_full {
+            WhenFull::KeepLast => drop(self.latest.get_or_insert_default()),
+            _ => self.latest = None,
+        }
     }
 
     /// Where in the window `seq` lies, among those taken.
@@ -338,6 +363,12 @@ impl PkidRange {
 }
 
 impl Entry {
+    /// Whether a newer message of its topic may take its place: one that was sent with QoS 2 must be finished.
+    pub(crate) fn may_be_replaced(&self) -> bool {
+        let unfinished = self.sent_before && self.delivery.qos == QoS::ExactlyOnce;
+        !self.done && !unfinished
+    }
+
     /// Whether it is past its expiry and may still be dropped: a message that was sent with QoS 2 must be finished.
     pub(crate) fn may_expire(&self, wall: Wall) -> bool {
         self.message.is_expired(wall) && !(self.sent_before && self.delivery.qos == QoS::ExactlyOnce)

@@ -6,11 +6,16 @@
 //! destination acknowledges first: then the row is never written (*delivered before commit*).
 
 mod admission;
+mod clock;
 mod contract;
 mod deliver;
 mod hand_on;
 mod journal;
+mod lanes;
+mod latest;
 mod line;
+mod look;
+mod purge;
 mod refill;
 mod tally;
 
@@ -23,16 +28,19 @@ use std::sync::Arc;
 use crate::config;
 use crate::metrics::{Level, Notice};
 use crate::mqtt::QoS;
+use crate::queue::clock::Clock;
 use crate::queue::journal::Journal;
 use crate::queue::line::{Entry, Line, PkidRange, Released, Stored};
 use crate::time::{Instant, Now, Wall, earliest};
 
 pub use admission::Admission;
 pub use contract::{
-    Batch, Delivery, DestId, Op, Outcome, Read, RecordKind, Recovered, Refusal, Reply, Row, Seq, StoredQueue, Token,
+    Batch, Delivery, DestId, Number, Op, Outcome, Read, RecordKind, Recovered, Refusal, Reply, Row, Seq,
+    StoredQueue, Token,
 };
 pub use deliver::Peeked;
 pub use line::{Limits, LineStats, Owner};
+pub use look::{DeadCount, DeadLetter, Look, Looks};
 pub use tally::Tally;
 
 /// What the queues want done or known.
@@ -93,6 +101,9 @@ pub struct Queues {
     gone: LineStats,
     /// Lines of sessions that are no more, and that wait for the disk.
     parked: Vec<DestId>,
+    /// Of the numbers that messages for upstreams get; 0: they get none.
+    epoch: u32,
+    clock: Clock,
 }
 
 /// Read-ahead kept for a line whose receiver is away, at most.
@@ -118,6 +129,8 @@ impl Queues {
             starved: Vec::new(),
             gone: LineStats::default(),
             parked: Vec::new(),
+            epoch: 0,
+            clock: Clock::recover(recovered),
         };
         queues.recover(recovered);
         queues
@@ -194,7 +207,8 @@ impl Queues {
     pub fn open(&mut self, now: Now, name: &str, owner: Owner, limits: Limits) -> Option<DestId> {
         if let Some(&dest) = self.by_name.get(name) {
             let line = self.line_mut(dest)?;
-            (line.owner, line.limits, line.pkids) = (owner, limits, PkidRange::of(owner));
+            (line.owner, line.pkids) = (owner, PkidRange::of(owner));
+            line.set_limits(limits);
             if matches!(owner, Owner::Upstream(_)) {
                 // Its head says how old the oldest message is.
                 self.refill(dest);
@@ -226,7 +240,7 @@ impl Queues {
     /// Changes what the line may hold, from the next message on.
     pub fn set_limits(&mut self, dest: DestId, limits: Limits) {
         if let Some(line) = self.line_mut(dest) {
-            line.limits = limits;
+            line.set_limits(limits);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Read-ahead: the window is filled from the store before it runs dry.
 
 use crate::metrics::Level;
+use crate::queue::latest::Latest;
 use crate::queue::line::{Entry, Reading, Stored};
 use crate::queue::{DestId, Output, Queues, Read, Row, Seq};
 use crate::time::{Duration, Instant, Now};
@@ -22,6 +23,8 @@ impl Queues {
             return;
         }
         let after = line.window_end;
+        self.forget_gone(dest);
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         // What is committed by now, the read must find.
         let certain_up_to = if self.journal.is_committed(line.beyond_batch) { line.beyond_batch } else { 0 };
         line.reading = Some(Reading { after, certain_up_to });
@@ -33,6 +36,10 @@ impl Queues {
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let Some(reading) = line.reading.take_if(|reading| reading.after == after) else { return };
         if rows.is_empty() {
+            if line.beyond == 0 {
+                // What was there was replaced meanwhile.
+                return;
+            }
             if line.beyond_batch <= reading.certain_up_to {
                 self.give_up(dest);
             } else {
@@ -42,6 +49,12 @@ impl Queues {
             return;
         }
         for mut row in rows {
+            let is_wanted = self.is_wanted(now, dest, &row);
+            let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+            if !is_wanted {
+                line.window_end = line.window_end.max(row.seq);
+                continue;
+            }
             line.beyond = line.beyond.saturating_sub(1);
             if row.delivery.pkid == 0 && line.fixes_pkid(row.delivery.qos) {
                 // Written by a version that chose them when it sent.
@@ -86,6 +99,7 @@ impl Queues {
         let Some(line) = self.line_mut(dest) else { return };
         let missing = line.beyond;
         line.beyond = 0;
+        line.latest = line.latest.take().map(|_| Latest::default());
         line.count -= missing;
         line.bytes = line.window.iter().filter(|entry| !entry.done).map(|entry| entry.message.cost() as u64).sum();
         line.stats.lost += missing;

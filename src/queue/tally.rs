@@ -22,22 +22,26 @@ impl LineStats {
             delivered,
             dropped_oldest,
             dropped_newest,
+            replaced,
             refused,
             dropped_qos0,
             expired,
             denied,
             buried,
+            purged,
             lost,
         } = other;
         self.accepted += accepted;
         self.delivered += delivered;
         self.dropped_oldest += dropped_oldest;
         self.dropped_newest += dropped_newest;
+        self.replaced += replaced;
         self.refused += refused;
         self.dropped_qos0 += dropped_qos0;
         self.expired += expired;
         self.denied += denied;
         self.buried += buried;
+        self.purged += purged;
         self.lost += lost;
     }
 }

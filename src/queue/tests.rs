@@ -295,3 +295,132 @@ fn lines_in_memory_share_what_there_is_and_leave_room_for_one_more() {
     let after = queues.stats(durable);
     assert!(after.dropped_qos0 > 50 && after.dropped_oldest == before.dropped_oldest, "{after:?}");
 }
+
+#[test]
+fn what_makes_room_goes_before_a_batch_that_does_not_fit() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    push(&mut queues, at(0), dest, QoS::AtLeastOnce, "a", 1);
+    commit(&mut queues, at(300));
+    push(&mut queues, at(300), dest, QoS::AtLeastOnce, "b", 2);
+    let outputs = drain(&mut queues, at(600));
+    let [Output::Commit(full)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    queues.handle_reply(at(601), Reply::Failed { batch: full.id, error: "file full".into() });
+    let first = queues.peek(at(601), dest).unwrap();
+    queues.take(dest, first.seq);
+    queues.acked(at(602), dest, first.seq);
+    let outputs = drain(&mut queues, at(1_700));
+    let delete = Op::DeleteUpTo { dest, seq: first.seq };
+    let relief = Batch { id: Batch::RELIEF, ops: vec![delete.clone()] };
+    assert_eq!(outputs, [Output::Commit(relief), Output::Commit(full.clone())]);
+    queues.handle_reply(at(1_701), Reply::Committed { batch: Batch::RELIEF });
+    assert_eq!(drain(&mut queues, at(1_701)), [], "nobody waits for that");
+    queues.handle_reply(at(1_702), Reply::Committed { batch: full.id });
+    let outputs = drain(&mut queues, at(9_000));
+    assert_eq!(outputs, [Output::Settled(Token(2)), Output::Commit(Batch { id: full.id + 1, ops: vec![delete] })]);
+}
+
+fn publish(queues: &mut Queues, dest: DestId, topic: &str, text: &str) {
+    let mut admission = queues.begin(None);
+    let message = Arc::new(Message::new(MessageParts {
+        topic,
+        properties: &[],
+        payload: text.as_bytes(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        received_at: Wall::default(),
+        expires_at: None,
+    }));
+    let delivery = Delivery { qos: QoS::AtLeastOnce, ..Delivery::default() };
+    queues.push(at(0), &mut admission, dest, delivery, &message);
+    queues.finish(admission);
+}
+
+fn next(queues: &mut Queues, dest: DestId) -> Option<String> {
+    let peeked = queues.peek(at(0), dest)?;
+    queues.take(dest, peeked.seq);
+    queues.acked(at(0), dest, peeked.seq);
+    Some(payload(&peeked).to_owned())
+}
+
+#[test]
+fn what_comes_while_a_backlog_waits_takes_the_live_lane_and_both_keep_to_one_limit() {
+    let mut queues = queues();
+    let limits = Limits { max_messages: 5, ..LIMITS };
+    let open = |queues: &mut Queues, name: &str| queues.open(at(0), name, Owner::Session(1), limits).unwrap();
+    let (backlog, live) = (open(&mut queues, "rule:cloud/all"), open(&mut queues, "live:cloud/all"));
+    queues.pair(backlog, Some(live));
+    for text in ["1", "2", "3"] {
+        publish(&mut queues, backlog, "t", text);
+    }
+    assert_eq!((queues.depth(backlog).messages, queues.depth(live).messages), (3, 0), "nobody is there");
+    queues.activate(backlog);
+    queues.activate(live);
+    for text in ["4", "5", "6"] {
+        publish(&mut queues, backlog, "t", text);
+    }
+    assert_eq!((queues.depth(backlog).messages, queues.depth(live).messages), (2, 3), "the oldest went");
+    assert_eq!((queues.stats(backlog).dropped_oldest, queues.stats(live).dropped_oldest), (1, 0));
+    assert_eq!(next(&mut queues, live).as_deref(), Some("4"));
+    assert_eq!([next(&mut queues, backlog), next(&mut queues, backlog)].map(Option::unwrap), ["2", "3"]);
+    publish(&mut queues, backlog, "t", "7");
+    let rest: Vec<String> = std::iter::from_fn(|| next(&mut queues, live)).collect();
+    assert_eq!(rest, ["5", "6", "7"], "as long as the live lane has something, it keeps the order");
+    publish(&mut queues, backlog, "t", "8");
+    assert_eq!((next(&mut queues, live), next(&mut queues, backlog)), (None, Some("8".to_owned())));
+}
+
+#[test]
+fn an_emptied_line_settles_counts_and_goes_on() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    push(&mut queues, at(0), dest, QoS::AtLeastOnce, "stored", 1);
+    commit(&mut queues, at(300));
+    push(&mut queues, at(300), dest, QoS::AtLeastOnce, "in hand", 2);
+    let first = queues.peek(at(300), dest).unwrap();
+    queues.take(dest, first.seq);
+    assert_eq!(queues.purge(at(301), dest), 2);
+    assert_eq!((queues.depth(dest), queues.memory(), queues.stats(dest).purged), (Depth::default(), 0, 2));
+    let (ops, outputs) = commit(&mut queues, at(900));
+    assert_eq!(ops, [Op::DeleteUpTo { dest, seq: queues.last_seq() }]);
+    assert_eq!(outputs, [Output::Settled(Token(2))]);
+    queues.acked(at(901), dest, first.seq);
+    push(&mut queues, at(901), dest, QoS::AtLeastOnce, "new", 3);
+    assert_eq!(payload(&queues.peek(at(902), dest).unwrap()), "new");
+}
+
+#[test]
+fn numbers_count_what_is_dropped_too() {
+    let mut queues = queues();
+    let dest = line(&mut queues, Limits { max_messages: 2, ..LIMITS });
+    publish(&mut queues, dest, "t", "before");
+    assert_eq!(queues.peek(at(0), dest).unwrap().number, Number(0), "nobody asked for numbers");
+    next(&mut queues, dest);
+    queues.begin_epoch(0x1234_5677);
+    queues.trace(dest, true);
+    for text in ["1", "2", "3"] {
+        publish(&mut queues, dest, "t", text);
+    }
+    let number = queues.peek(at(0), dest).unwrap().number;
+    assert_eq!((number.epoch(), number.count()), (0x1234_5677, 2), "the first was dropped: a gap");
+}
+
+#[test]
+fn what_came_before_the_clock_was_set_does_not_expire_with_it() {
+    let mut queues = queues();
+    let dest = line(&mut queues, LIMITS);
+    let wrong = |secs: u64| Now { at: at(secs * 1000).at, wall: Wall::from_millis(secs * 1000) };
+    let right = |secs: u64| Now { wall: Wall::from_millis(1_753_776_000_000 + secs * 1000), ..wrong(secs) };
+    assert!(!queues.watch_clock(wrong(0)));
+    let mut admission = queues.begin(None);
+    let mut early = (*message("early")).clone();
+    early.received_at = wrong(1).wall;
+    early.expires_at = Some(wrong(61).wall);
+    let delivery = Delivery { qos: QoS::AtLeastOnce, ..Delivery::default() };
+    queues.push(wrong(1), &mut admission, dest, delivery, &Arc::new(early));
+    assert!(queues.watch_clock(right(10)));
+    let peeked = queues.peek(right(11), dest).expect("50 seconds are left");
+    assert_eq!(peeked.message.received_at.shifted(peeked.shift), right(1).wall);
+    assert!(queues.peek(right(62), dest).is_none());
+    assert_eq!(queues.stats(dest).expired, 1);
+}

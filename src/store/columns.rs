@@ -6,7 +6,7 @@ use rusqlite::Statement;
 use rusqlite::types::ValueRef;
 
 use crate::mqtt::{Message, MessageParts, QoS};
-use crate::queue::{Delivery, DestId, RecordKind, Row, Seq};
+use crate::queue::{Delivery, DestId, Number, RecordKind, Row, Seq};
 use crate::time::Wall;
 
 const SEQ_BITS: u32 = 47;
@@ -42,7 +42,7 @@ pub(super) fn cost(count: u64, raw: u64) -> u64 {
     raw + count * size_of::<Message>() as u64
 }
 
-/// Binds a row to the twelve parameters of `Sql::Append`.
+/// Binds a row to the thirteen parameters of `Sql::Append`.
 pub(super) fn bind_row(statement: &mut Statement<'_>, dest: u16, row: &Row) -> rusqlite::Result<()> {
     let (delivery, message) = (&row.delivery, &*row.message);
     statement.raw_bind_parameter(1, key(dest, row.seq.0))?;
@@ -56,7 +56,8 @@ pub(super) fn bind_row(statement: &mut Statement<'_>, dest: u16, row: &Row) -> r
     statement.raw_bind_parameter(9, ids_text(delivery))?;
     statement.raw_bind_parameter(10, message.topic())?;
     statement.raw_bind_parameter(11, some_bytes(message.properties()))?;
-    statement.raw_bind_parameter(12, message.payload())
+    statement.raw_bind_parameter(12, message.payload())?;
+    statement.raw_bind_parameter(13, (delivery.number.0 != 0).then(|| signed(delivery.number.0)))
 }
 
 /// Binds a message to the seven parameters of `Sql::Retain`.
@@ -71,7 +72,7 @@ pub(super) fn bind_retained(statement: &mut Statement<'_>, message: &Message) ->
 }
 
 /// The most columns that a table has.
-pub(super) const MAX_COLUMNS: usize = 14;
+pub(super) const MAX_COLUMNS: usize = 17;
 
 /// The columns of a row, wherever they come from: a statement or the octets of a damaged page. Each getter answers
 /// `None` if the column is not what it must be.
@@ -147,7 +148,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// `qos` to `payload` of `message`, starting at column `from`.
+    /// `qos` to `number` of `message`, starting at column `from`.
     pub(super) fn delivery_and_message(&self, from: usize) -> Option<(Delivery, Message)> {
         let (subscription_ids, share) = match self.get(from + 7)? {
             ValueRef::Null => Default::default(),
@@ -159,6 +160,8 @@ impl<'a> Columns<'a> {
             pkid: u16::try_from(self.maybe_number(from + 6)?.unwrap_or(0)).ok()?,
             share,
             subscription_ids,
+            // Rows of version 1 end before it.
+            number: Number(self.number(from + 11).unwrap_or(0)),
         };
         let message = Message::new(MessageParts {
             qos: self.qos(from + 2)?,

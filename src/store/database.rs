@@ -29,7 +29,7 @@ pub struct Database {
     ledger: Ledger,
     paths: Paths,
     page_size: u32,
-    wal_limit: u64,
+    options: Options,
     /// See [`Session`].
     leftovers: bool,
     _lock: Lock,
@@ -42,6 +42,7 @@ impl Database {
     /// # Errors
     /// If the directory cannot be used, another instance has it, or a later version wrote the file.
     pub fn open(options: &Options) -> Result<(Self, Recovered), StoreError> {
+        let options = &options.within_disk();
         let paths = Paths::new(&options.dir);
         let lock = Lock::acquire(&paths)?;
         salvage::finish_interrupted(&paths)?;
@@ -57,15 +58,15 @@ impl Database {
         remove_if_there(&paths.suspect)?;
         let Opened { conn, ledger, page_size, mut recovered, unclean } = opened;
         recovered.damage = damage;
-        let wal_limit = options.wal_limit();
-        let database = Self { conn, ledger, paths, page_size, wal_limit, leftovers: unclean, _lock: lock };
+        let options = options.clone();
+        let database = Self { conn, ledger, paths, page_size, options, leftovers: unclean, _lock: lock };
         Ok((database, recovered))
     }
 
     /// Starts using the file.
     pub fn session(&mut self) -> Session<'_> {
         let suspect = self.paths.suspect.clone();
-        Session::new(&self.conn, &mut self.ledger, suspect, self.page_size, self.wal_limit, &mut self.leftovers)
+        Session::new(&self.conn, &mut self.ledger, suspect, self.page_size, &self.options, &mut self.leftovers)
     }
 
     /// Folds the log into the file and closes it.
@@ -115,8 +116,7 @@ impl Opened {
             let mut ledger = recover::load_ledger(&conn)?;
             let suspect = paths.suspect.clone();
             let mut leftovers = unclean;
-            let mut session =
-                Session::new(&conn, &mut ledger, suspect, page_size, options.wal_limit(), &mut leftovers);
+            let mut session = Session::new(&conn, &mut ledger, suspect, page_size, options, &mut leftovers);
             if thorough {
                 session.check()?;
             }
@@ -145,7 +145,6 @@ pub(super) fn connect(options: &Options, db: &Path) -> Result<(Connection, u32),
     for pragma in [
         format!("page_size = {}", options.page_size),
         "auto_vacuum = INCREMENTAL".to_owned(),
-        "locking_mode = EXCLUSIVE".to_owned(),
         "trusted_schema = OFF".to_owned(),
         "cell_size_check = ON".to_owned(),
         "temp_store = MEMORY".to_owned(),

@@ -5,12 +5,14 @@
 //! it starts whatever the file looks like. It never decides what is stored or deleted.
 //!
 //! * [`Store`] is the handle of the writer thread; [`Database`] and [`Session`] are the same without a thread.
+//! * [`Inspector`] reads beside them, for people.
 //! * `schema` has the tables, `session` the batches, `ledger` the sums of each queue, `recover` the start.
 //! * `wal`, `pages` and `wreck` read a damaged file octet by octet, `rebuild` and `salvage` put a new one in its place.
 
 mod columns;
 mod database;
 mod fault;
+mod inspect;
 mod ledger;
 mod lock;
 mod options;
@@ -25,7 +27,8 @@ mod wal;
 mod wreck;
 
 pub use database::Database;
+pub use inspect::Inspector;
 pub use lock::{Lock, claim};
 pub use options::{Options, PAGE_SIZE, StoreError};
-pub use session::{MAX_DEAD_LETTERS, Session};
+pub use session::Session;
 pub use thread::{Backup, Command, OnReply, Store, SubmitError};

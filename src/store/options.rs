@@ -21,6 +21,8 @@ pub struct Options {
     pub durability: Durability,
     /// Bytes of one page, a power of two from 512 to 65536; only heeded when the file is created.
     pub page_size: u32,
+    /// Dead letters that are kept; for more, the oldest go, and are counted.
+    pub max_dead_letters: u32,
     /// Commands that may wait for the writer thread.
     pub max_pending: usize,
 }
@@ -34,8 +36,20 @@ impl Options {
             max_bytes: config.max_bytes,
             durability: config.durability,
             page_size: PAGE_SIZE,
+            max_dead_letters: config.max_dead_letters,
             max_pending: 4096,
         }
+    }
+
+    /// The same, but no larger than nine tenths of the file system: the file must be full before the disk is. Then what
+    /// is deleted makes room again; on a full disk not even that could be written.
+    pub(super) fn within_disk(&self) -> Self {
+        const LEAST: u64 = 1 << 20;
+        let size = nix::sys::statvfs::statvfs(&self.dir).map_or(u64::MAX, |disk| {
+            // Some file systems do not tell.
+            wide(disk.blocks()).checked_mul(wide(disk.fragment_size())).filter(|size| *size > 0).unwrap_or(u64::MAX)
+        });
+        Self { max_bytes: self.max_bytes.min((size / 10 * 9).max(LEAST)), ..self.clone() }
     }
 
     /// Bytes of the write-ahead log after which it is folded into the file. The log may grow past it by one batch.
@@ -48,6 +62,11 @@ impl Options {
         let log = (2 * self.wal_limit()).min(self.max_bytes / 2);
         ((self.max_bytes - log) / u64::from(page_size)).clamp(32, 0xffff_fffe)
     }
+}
+
+/// Numbers of the system have 32 bits or 64, as the machine has.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 /// The files of a store.

@@ -161,7 +161,7 @@ impl<'c> Writer<'c> {
 
     fn dead_letters(&mut self, wreck: &Wreck) {
         let sql = "INSERT OR IGNORE INTO dead_letter
-                   VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                   VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
         let Some(mut put) = self.prepare(sql) else { return };
         self.kept.lost += wreck.each(Table::DeadLetter, |columns| {
             let sound = columns.number(1).is_some() && columns.text(2).is_some();
@@ -178,7 +178,7 @@ impl<'c> Writer<'c> {
     }
 
     fn messages(&mut self, wreck: &Wreck, accounts: &BTreeMap<u16, Account>) {
-        let sql = "INSERT OR IGNORE INTO message VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let sql = "INSERT OR IGNORE INTO message VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         let Some(mut put) = self.prepare(sql) else { return };
         wreck.each(Table::Message, |columns| {
             let Some((dest, row)) = row(columns) else { return };

@@ -42,8 +42,16 @@ CREATE VIEW queued AS
   FROM queue JOIN message ON key > dest << 47 | deleted_to AND key <= dest << 47 | last;
 ";
 
+/// Version 2: rows have their number in the rule's books. A dead letter knows its queue and its time.
+const V2: &str = "
+ALTER TABLE message ADD COLUMN number INTEGER;
+ALTER TABLE dead_letter ADD COLUMN number INTEGER;
+ALTER TABLE dead_letter ADD COLUMN queue TEXT;
+ALTER TABLE dead_letter ADD COLUMN buried_at INTEGER;
+";
+
 /// One step per version; a released step is never changed.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// The version that this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "there are a few")]
@@ -92,6 +100,8 @@ pub(super) enum Sql {
     AccountGone,
     Bury,
     BuryLimit,
+    BuryDropped,
+    Unbury,
     Release,
     Complete,
     Receive,
@@ -114,7 +124,7 @@ impl Sql {
         match self {
             Self::Begin => "BEGIN IMMEDIATE",
             Self::Commit => "COMMIT",
-            Self::Append => "INSERT INTO message VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            Self::Append => "INSERT INTO message VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             Self::Rows => "SELECT * FROM message WHERE key > ?1 AND key <= ?2 ORDER BY key",
             Self::First => "SELECT key FROM message WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT 1",
             Self::Size => {
@@ -137,10 +147,16 @@ impl Sql {
             Self::AccountGone => "DELETE FROM queue WHERE dest = ?1",
             Self::Bury => {
                 "INSERT INTO dead_letter SELECT NULL, key, ?2, qos, retain, published_qos, published_retain,
-                 received_at, expires_at, pkid, subscription_ids, topic, properties, payload
+                 received_at, expires_at, pkid, subscription_ids, topic, properties, payload, number,
+                 (SELECT CAST(value AS TEXT) FROM record WHERE kind = 1 AND record.key = ?3),
+                 CAST(unixepoch('subsec') * 1000 AS INTEGER)
                  FROM message WHERE key = ?1"
             }
             Self::BuryLimit => "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?1",
+            Self::BuryDropped => {
+                "INSERT INTO meta VALUES('dead_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + excluded.value"
+            }
+            Self::Unbury => "DELETE FROM dead_letter WHERE id = ?1",
             Self::Release => "INSERT OR REPLACE INTO released VALUES(?1, ?2, ?3)",
             Self::Complete => "DELETE FROM released WHERE dest = ?1 AND pkid = ?2",
             Self::Receive => "INSERT OR IGNORE INTO received VALUES(?1, ?2)",

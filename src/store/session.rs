@@ -13,10 +13,8 @@ use crate::queue::{Batch, DestId, Op, Read, Row, Seq};
 use crate::store::columns::{self, Columns, key, raw_len, signed, split, unsigned};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Account, Ledger};
+use crate::store::options::Options;
 use crate::store::schema::{Sql, Statements};
-
-/// Dead letters that are kept; the oldest go first.
-pub const MAX_DEAD_LETTERS: u32 = 10_000;
 
 /// Dead rows are removed in pieces of at least this many octets.
 const RECLAIM_MIN: u64 = 8 << 10;
@@ -37,6 +35,7 @@ pub struct Session<'d> {
     pub(super) suspect: PathBuf,
     pub(super) page_size: u32,
     pub(super) wal_limit: u64,
+    max_dead_letters: u32,
     /// Octets appended since dead rows were last removed.
     debt: u64,
     /// The log could not be folded into the file.
@@ -58,7 +57,7 @@ impl<'d> Session<'d> {
         ledger: &'d mut Ledger,
         suspect: PathBuf,
         page_size: u32,
-        wal_limit: u64,
+        options: &Options,
         leftovers: &'d mut bool,
     ) -> Self {
         Self {
@@ -67,7 +66,8 @@ impl<'d> Session<'d> {
             ledger,
             suspect,
             page_size,
-            wal_limit,
+            wal_limit: options.wal_limit(),
+            max_dead_letters: options.max_dead_letters,
             debt: 0,
             log_stuck: false,
             leftovers,
@@ -183,6 +183,7 @@ impl<'d> Session<'d> {
             Op::Receive { dest, pkid } => self.execute(Sql::Receive, (dest.0, pkid)),
             Op::Forget { dest, pkid } => self.execute(Sql::Forget, (dest.0, pkid)),
             Op::Bury { dest, seq, reason } => self.bury(dest.0, seq.0, reason),
+            Op::Unbury { id } => self.execute(Sql::Unbury, [signed(*id)]),
             Op::Clear { dest } => self.clear(dest.0),
             Op::Put { kind, key, value } => self.execute(Sql::Put, (*kind as u8, &**key, &**value)),
             Op::Remove { kind, key } => self.execute(Sql::Remove, (*kind as u8, &**key)),
@@ -273,8 +274,11 @@ impl<'d> Session<'d> {
         if seq <= account.deleted_to || seq > account.last {
             return Ok(());
         }
-        self.execute(Sql::Bury, (key(dest, seq), reason))?;
-        self.execute(Sql::BuryLimit, [MAX_DEAD_LETTERS])?;
+        self.execute(Sql::Bury, (key(dest, seq), reason, dest.to_be_bytes()))?;
+        let dropped = self.statements.get(Sql::BuryLimit)?.execute([self.max_dead_letters])?;
+        if dropped > 0 {
+            self.execute(Sql::BuryDropped, [signed(dropped as u64)])?;
+        }
         self.delete(dest, seq)
     }
 

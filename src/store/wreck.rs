@@ -55,9 +55,9 @@ impl Table {
     fn of(kind: Kind, columns: &Columns<'_>) -> Option<Self> {
         let in_table = kind == Kind::TableLeaf;
         match columns.len {
-            12 if in_table => Some(Self::Message),
+            12 | 13 if in_table => Some(Self::Message),
             8 if in_table => Some(Self::Queue),
-            14 if in_table => Some(Self::DeadLetter),
+            14 | 17 if in_table => Some(Self::DeadLetter),
             7 if !in_table => Some(Self::Retained),
             3 if !in_table && columns.number(2).is_some() => Some(Self::Released),
             3 if !in_table => Some(Self::Record),

@@ -193,7 +193,14 @@ fn row(seq: u64, payload: usize) -> Row {
 }
 
 fn options(dir: &Path, page_size: u32, durability: Durability) -> Options {
-    Options { dir: dir.to_owned(), max_bytes: 4 << 30, durability, page_size, max_pending: 16 }
+    Options {
+        dir: dir.to_owned(),
+        max_bytes: 4 << 30,
+        durability,
+        page_size,
+        max_dead_letters: 100,
+        max_pending: 16,
+    }
 }
 
 fn remove_files(dir: &Path) {

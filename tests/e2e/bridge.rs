@@ -1,8 +1,13 @@
 //! The bridge, with a real mosquitto as the cloud.
 
 mod cloud;
+mod exactly;
 mod faults;
 mod ledger;
+mod queues;
+mod ring;
+mod slow;
+mod trace;
 mod trust;
 
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ mod discovery;
 mod dtls;
 mod endurance;
 mod flood;
+mod full_disk;
 mod hostile;
 mod import;
 mod lifecycle;

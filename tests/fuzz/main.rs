@@ -6,6 +6,7 @@
 
 mod mutate;
 #[path = "../sim/store.rs"]
+#[expect(dead_code, reason = "what the simulation alone does to a store")]
 mod store;
 mod targets;
 

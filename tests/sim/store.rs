@@ -8,7 +8,7 @@ use moteway::queue::{Batch, DestId, Op, Read, RecordKind, Recovered, Reply, Row,
 #[derive(Debug, Default, Clone)]
 pub struct Disk {
     rows: BTreeMap<(DestId, Seq), Row>,
-    pub dead: Vec<(DestId, Row, String)>,
+    pub dead: BTreeMap<u64, (DestId, Row, String)>,
     records: BTreeMap<(RecordKind, Box<[u8]>), Box<[u8]>>,
     retained: BTreeMap<Box<str>, moteway::mqtt::Message>,
     released: Vec<(DestId, u16)>,
@@ -51,9 +51,11 @@ impl Disk {
             Op::Forget { dest, pkid } => self.received.retain(|entry| *entry != (dest, pkid)),
             Op::Bury { dest, seq, reason } => {
                 if let Some(row) = self.rows.remove(&(dest, seq)) {
-                    self.dead.push((dest, row, reason));
+                    let id = self.dead.last_key_value().map_or(1, |(id, _)| id + 1);
+                    self.dead.insert(id, (dest, row, reason));
                 }
             }
+            Op::Unbury { id } => drop(self.dead.remove(&id)),
             Op::Clear { dest } => {
                 self.rows.retain(|(d, _), _| *d != dest);
                 self.released.retain(|(d, _)| *d != dest);
@@ -72,6 +74,22 @@ impl Disk {
                 self.retained.remove(&topic);
             }
         }
+    }
+
+    /// What one destination has.
+    pub fn rows_of(&self, dest: DestId) -> impl Iterator<Item = &Row> {
+        self.rows.range((dest, Seq(0))..=(dest, Seq::MAX)).map(|(_, row)| row)
+    }
+
+    fn rows_after(&self, batch: &Batch) -> usize {
+        let mut after = self.clone();
+        after.apply(batch);
+        after.rows.len()
+    }
+
+    /// Whether it holds no message.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     fn read(&self, read: &Read) -> Reply {
@@ -130,6 +148,10 @@ pub struct SimStore {
     pub disk: Disk,
     jobs: VecDeque<Job>,
     pub full: bool,
+    /// More rows do not fit.
+    pub max_rows: Option<usize>,
+    /// Batches that did not fit.
+    pub overflows: u64,
 }
 
 impl SimStore {
@@ -150,6 +172,10 @@ impl SimStore {
         Some(match self.jobs.pop_front()? {
             Job::Commit(batch) if self.full => Reply::Failed { batch: batch.id, error: "disk full".into() },
             Job::Commit(batch) => {
+                if self.max_rows.is_some_and(|max| self.disk.rows_after(&batch) > max.max(self.disk.rows.len())) {
+                    self.overflows += 1;
+                    return Some(Reply::Failed { batch: batch.id, error: "file full".into() });
+                }
                 self.disk.apply(&batch);
                 Reply::Committed { batch: batch.id }
             }

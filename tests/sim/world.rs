@@ -523,7 +523,7 @@ impl World {
                 let priority = self.rng.u8(0..10);
                 upstream.rule.insert(0, Rule { name, filter: "other/#".into(), priority, ..Rule::default() });
             }
-            2 if upstream.rule.len() > 2 => drop(upstream.rule.remove(0)),
+            2 if upstream.rule[0].name.starts_with("extra-") => drop(upstream.rule.remove(0)),
             3 => upstream.rule.iter_mut().for_each(|rule| rule.max_messages = 1_000_000 + rule.max_messages % 10),
             4 => config.listener[0].bind = Bind::from(SocketAddr::from(([127, 0, 0, 1], self.rng.u16(1..9)))),
             5 => config.store.commit_interval = Duration::from_millis(self.rng.u64(1..200)),

@@ -47,6 +47,7 @@ impl Model {
             Op::Complete { dest, pkid } => self.released.retain(|entry| *entry != (dest, pkid)),
             Op::Receive { dest, pkid } => drop(self.received.insert((dest, pkid))),
             Op::Forget { dest, pkid } => drop(self.received.remove(&(dest, pkid))),
+            Op::Unbury { .. } => {}
             Op::Clear { dest } => {
                 self.queues.remove(&dest.0);
                 self.last_pkid.remove(&dest.0);

@@ -1,7 +1,7 @@
 //! One suite, every store: what the contract in `queue` asks of whoever keeps the rows.
 
 use moteway::mqtt::QoS;
-use moteway::queue::{Batch, Delivery, DestId, Op, Read, RecordKind, Recovered, Reply, Row, Seq};
+use moteway::queue::{Batch, Delivery, DestId, Number, Op, Read, RecordKind, Recovered, Reply, Row, Seq};
 
 use crate::support::{append, message, read_all, row};
 
@@ -63,6 +63,7 @@ fn rows_come_back_whole_and_in_order(store: &mut dyn Subject) {
         pkid: 77,
         share: u32::MAX,
         subscription_ids: Box::from([3, 268_435_455]),
+        number: Number::new(3, 4),
     };
     let first = Row { seq: Seq(5), delivery, message: message(12, 3000) };
     let empty = Row { seq: Seq(9), delivery: Delivery::default(), message: message(1, 0) };

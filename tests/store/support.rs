@@ -21,6 +21,7 @@ pub fn options(dir: &Path) -> Options {
         max_bytes: 256 << 20,
         durability: Durability::PowerLoss,
         page_size: PAGE_SIZE,
+        max_dead_letters: 100,
         max_pending: 64,
     }
 }

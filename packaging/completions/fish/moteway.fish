@@ -31,6 +31,7 @@ complete -c moteway -n "__fish_moteway_needs_command" -f -a "check" -d 'Look for
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what becomes of a message, without sending one'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "status" -d 'Say how the running gateway is, on one screen'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "clients" -d 'List the clients of the running gateway, or send one away'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "queue" -d 'Look into the stored queues and the dead letters of the running gateway, replay and delete'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "log-level" -d 'Change what the running gateway logs, or say what it logs'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "reload" -d 'Have the running gateway read its configuration again'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "backup" -d 'Copy messages, configuration and secrets of a gateway, running or not, into one file'
@@ -62,6 +63,34 @@ complete -c moteway -n "__fish_moteway_using_subcommand clients; and not __fish_
 complete -c moteway -n "__fish_moteway_using_subcommand clients; and __fish_seen_subcommand_from kick" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand clients; and __fish_seen_subcommand_from kick" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand clients; and __fish_seen_subcommand_from kick" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and not __fish_seen_subcommand_from ls peek export purge dead" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and not __fish_seen_subcommand_from ls peek export purge dead" -f -a "ls" -d 'List the stored queues: how full, how old, what was dropped and why'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and not __fish_seen_subcommand_from ls peek export purge dead" -f -a "peek" -d 'Show the oldest messages of a queue; they stay where they are'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and not __fish_seen_subcommand_from ls peek export purge dead" -f -a "export" -d 'Write all stored messages of a queue, a line of JSON for each; they stay where they are'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and not __fish_seen_subcommand_from ls peek export purge dead" -f -a "purge" -d 'Delete all messages of a queue of an upstream'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and not __fish_seen_subcommand_from ls peek export purge dead" -f -a "dead" -d 'Dead letters: messages that an upstream will never take'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from ls" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from ls" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from ls" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from peek" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from peek" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from peek" -s n -l count -d 'So many messages' -r
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from peek" -l json -d 'Print JSON, a line for each'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from peek" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from export" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from export" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from purge" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from purge" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from purge" -l yes -d 'Really: what was acknowledged to its publishers is deleted'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from purge" -l json -d 'Print JSON'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from purge" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -s h -l help -d 'Print help'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "ls" -d 'List dead letters with their reason'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "export" -d 'Write dead letters, a line of JSON for each'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "replay" -d 'Send dead letters through the rules of their upstream anew, as the configuration is now'
+complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "purge" -d 'Delete dead letters'
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l json -d 'Print JSON'

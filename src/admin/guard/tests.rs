@@ -1,8 +1,10 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use super::*;
 use crate::admin::http::{Parsed, parse};
 use crate::admin::{Desk, Orders, Token};
+use crate::queue::Looks;
 
 fn office(token: bool, token_to_read: bool) -> Office {
     let dir = tempfile::tempdir().unwrap();
@@ -16,6 +18,8 @@ fn office(token: bool, token_to_read: bool) -> Office {
         log: None,
         token,
         token_to_read,
+        looks: Arc::new(Looks::new(|| Err("there is no store".to_owned()))),
+        replay: Default::default(),
         max_connections: 1,
     }
 }

@@ -301,7 +301,7 @@ fn what_kills_the_link_each_time_is_found_and_buried_and_nothing_else() {
         assert!(world.queues.dead.is_empty());
         assert_eq!(link_to_a_picky_upstream(&mut world), ["POISON"]);
     }
-    assert_eq!(world.queues.dead, [(2, "the upstream closed the connection each time it was sent".to_owned())]);
+    assert_eq!(world.queues.dead, [(2, "the link ended each time it was sent".to_owned())]);
     assert_eq!(link_to_a_picky_upstream(&mut world), ["alarm 2", "b"]);
     assert_eq!(world.queues.dead.len(), 1);
 }
@@ -318,6 +318,39 @@ fn a_link_that_dies_of_something_else_convicts_nobody() {
         world.connect(true);
         let reason = ReasonCode::ServerShuttingDown;
         world.send(&Packet::Disconnect(crate::mqtt::Disconnect::new(reason)));
+    }
+    assert_eq!((world.queues.dead.len(), world.queues.waiting(DestId(1)).len()), (0, 1));
+}
+
+/// An upstream that answers a message with what no server may send, each time.
+#[test]
+fn a_message_that_makes_the_upstream_break_the_protocol_is_found_and_buried() {
+    let mut config = config(UpstreamVersion::V5, vec![rule(Direction::Out, "#", "")]);
+    config.rule[0].poison_after = 4;
+    let mut world = World::new(config);
+    world.queue(1, 1, "POISON");
+    world.queue(1, 1, "good");
+    for link in 1..=4 {
+        assert!(world.queues.dead.is_empty(), "before link {link}");
+        world.connect(true);
+        assert!(!world.read().is_empty());
+        // SUBSCRIBE.
+        world.receive(&[0x82, 6, 0, 1, 0, 1, b'a', 0]);
+    }
+    assert_eq!(world.queues.dead, [(1, "the link ended each time it was sent".to_owned())]);
+    world.connect(true);
+    assert_eq!(world.read_brief().len(), 1);
+}
+
+/// What the upstream sends of its own accord is not the fault of a message of ours.
+#[test]
+fn an_upstream_that_publishes_nonsense_convicts_nobody() {
+    let mut world = world();
+    world.queue(1, 1, "a");
+    for _ in 0..20 {
+        world.connect(true);
+        // PUBLISH with QoS 3.
+        world.receive(&[0x36, 5, 0, 1, b'a', 0, 1]);
     }
     assert_eq!((world.queues.dead.len(), world.queues.waiting(DestId(1)).len()), (0, 1));
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::bridge::{Bridge, Common, Input, Intake, LinkState, Local, Login, Outbound, Output, Setup};
 use crate::config::{
-    Direction, Rule, RuleQos, RuleRetain, Upstream, UpstreamId, UpstreamUrl, UpstreamVersion, WhenFull,
+    Direction, Drain, Pace, Rule, RuleQos, RuleRetain, Upstream, UpstreamId, UpstreamUrl, UpstreamVersion, WhenFull,
 };
 use crate::metrics::Notice;
 use crate::mqtt::{
     ConnAck, ConnAckProperties, ConnId, Message, MessageParts, Packet, PubAck, PubComp, PubRec, PubRel, Publish,
     PublishProperties, QoS, ReasonCode, Version, frame,
 };
-use crate::queue::{Depth, DestId, Outcome, Peeked, Refusal, Seq, Token};
+use crate::queue::{Depth, DestId, Number, Outcome, Peeked, Refusal, Seq, Token};
 use crate::time::{Duration, Instant, Now, Wall};
 
 pub(super) const UP: UpstreamId = UpstreamId(0);
@@ -37,6 +37,10 @@ pub(super) fn rule(direction: Direction, filter: &str, remap: &str) -> Rule {
         max_messages: 1000,
         max_bytes: 1 << 20,
         when_full: WhenFull::DropOldest,
+        poison_after: 5,
+        drain: Drain::InOrder,
+        pace: Pace::default(),
+        trace: false,
     }
 }
 
@@ -56,6 +60,8 @@ pub(super) fn config(version: UpstreamVersion, rules: Vec<Rule>) -> Upstream {
         stuck_timeout: secs(90),
         reconnect_min: secs(1),
         reconnect_max: secs(120),
+        pace: Pace::default(),
+        hop_marker: true,
         rule: rules,
         ..Upstream::default()
     }
@@ -84,6 +90,9 @@ pub(super) struct Queues {
     pub(super) acked: Vec<u64>,
     pub(super) completed: Vec<u16>,
     pub(super) dead: Vec<(u64, String)>,
+    /// What the next rows have.
+    pub(super) number: Number,
+    pub(super) shift: i64,
 }
 
 impl Queues {
@@ -100,7 +109,19 @@ impl Queues {
         let message = Arc::new(Message::new(parts));
         let (qos, retain) = (parts.qos, parts.retain);
         let subscription_ids = Box::default();
-        let peeked = Peeked { seq, qos, retain, pkid, sent_before: false, message, share: 0, subscription_ids };
+        let (number, shift) = (self.number, self.shift);
+        let peeked = Peeked {
+            seq,
+            qos,
+            retain,
+            pkid,
+            sent_before: false,
+            message,
+            share: 0,
+            subscription_ids,
+            number,
+            shift,
+        };
         self.rows.entry(dest).or_default().push(Row { peeked, in_flight: false });
         seq.0
     }
@@ -350,7 +371,10 @@ pub(super) struct World {
 impl World {
     /// A world for `config`; its rules that send have the destinations 1, 2, 3 in their order.
     pub(super) fn new(config: Upstream) -> Self {
-        Self::with(Setup { dests: Self::dests(&config), config, resumes: true }, 0)
+        Self::with(
+            Setup { dests: Self::dests(&config), live: Vec::new(), hop: Vec::new(), config, resumes: true },
+            0,
+        )
     }
 
     pub(super) fn dests(config: &Upstream) -> Vec<(usize, DestId)> {

@@ -59,6 +59,7 @@ impl Disk {
                 Op::Complete { dest, pkid } => self.released.retain(|entry| *entry != (dest, pkid)),
                 Op::Receive { dest, pkid } => self.received.push((dest, pkid)),
                 Op::Forget { dest, pkid } => self.received.retain(|entry| *entry != (dest, pkid)),
+                Op::Unbury { .. } => {}
                 Op::Clear { dest } => {
                     self.rows.retain(|(d, _), _| *d != dest);
                     self.released.retain(|(d, _)| *d != dest);

@@ -166,6 +166,6 @@ fn poison_that_the_upstream_refuses_is_put_aside() {
 
 #[test]
 fn poison_that_the_upstream_closes_at_is_found_out() {
-    let words = "the upstream closed the connection each time it was sent";
+    let words = "the link ended each time it was sent";
     poison_goes_to_the_dead_letters("3.1.1", "max_packet_size 10000", words);
 }

@@ -16,7 +16,7 @@ fn installed() -> PathBuf {
 
 /// A Python that has paho-mqtt.
 #[track_caller]
-fn python() -> Command {
+pub(crate) fn python() -> Command {
     let own = installed().join("venv/bin/python3");
     let python = if own.exists() { own } else { "python3".into() };
     check(Command::new(&python).args(["-c", "import paho.mqtt"]), "paho-mqtt for Python");

@@ -1,10 +1,11 @@
-//! A TCP proxy that cuts, stalls and refuses.
+//! A TCP proxy that cuts, stalls, refuses, and is slow.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::free_port;
 
@@ -21,8 +22,18 @@ enum Mode {
     End,
 }
 
+/// What a slow line does to each direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// How long a byte is on its way.
+    pub(crate) delay: Duration,
+    pub(crate) bytes_per_second: u32,
+}
+
 struct State {
     mode: Mode,
+    /// Of connections made from now on.
+    shape: Option<Shape>,
     /// Both ends of every connection.
     open: Vec<TcpStream>,
 }
@@ -43,7 +54,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn start(target: SocketAddr) -> Self {
         let port = free_port();
-        let state = Mutex::new(State { mode: Mode::Forward, open: Vec::new() });
+        let state = Mutex::new(State { mode: Mode::Forward, shape: None, open: Vec::new() });
         let shared = Arc::new(Shared { target, state, changed: Condvar::new() });
         let listener = listen(port);
         let thread = std::thread::spawn({
@@ -71,6 +82,11 @@ impl Proxy {
     pub(crate) fn refuse(&self) {
         self.shared.set(Mode::Refuse);
         self.cut();
+    }
+
+    /// Connections made from now on are slow.
+    pub(crate) fn shape(&self, shape: Shape) {
+        self.shared.state.lock().unwrap().shape = Some(shape);
     }
 
     /// All is well again.
@@ -148,8 +164,54 @@ fn forward(shared: &Arc<Shared>, near: TcpStream) {
     far.set_nodelay(true).ok();
     let ends = (near.try_clone().unwrap(), far.try_clone().unwrap());
     shared.state.lock().unwrap().open.extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
-    pump(shared, near, far);
-    pump(shared, ends.1, ends.0);
+    let shape = shared.state.lock().unwrap().shape;
+    let pump = |from, to| match shape {
+        Some(shape) => pump_slowly(shared, shape, from, to),
+        None => pump(shared, from, to),
+    };
+    pump(near, far);
+    pump(ends.1, ends.0);
+}
+
+/// Moves bytes one way, each when its time has come, until either end is closed.
+fn pump_slowly(shared: &Arc<Shared>, shape: Shape, mut from: TcpStream, to: TcpStream) {
+    /// A line holds what is on its way, and the sender waits for the rest.
+    const PIECES: usize = 16;
+    let (sender, receiver) = sync_channel(PIECES);
+    let ends = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    let reader_of = Arc::clone(shared);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        let mut free_at = Instant::now();
+        while reader_of.may_move() {
+            let Ok(len) = from.read(&mut bytes) else { break };
+            if len == 0 {
+                break;
+            }
+            let takes = Duration::from_secs_f64(len as f64 / f64::from(shape.bytes_per_second));
+            free_at = free_at.max(Instant::now()) + takes;
+            if sender.send((free_at + shape.delay, bytes[..len].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    let shared = Arc::clone(shared);
+    std::thread::spawn(move || {
+        deliver(&shared, &receiver, to);
+        ends.0.shutdown(Shutdown::Both).ok();
+        ends.1.shutdown(Shutdown::Both).ok();
+    });
+}
+
+fn deliver(shared: &Shared, receiver: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
+    while let Ok((due, bytes)) = receiver.recv() {
+        while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            std::thread::park_timeout(left);
+        }
+        if !shared.may_move() || to.write_all(&bytes).is_err() {
+            return;
+        }
+    }
 }
 
 /// Moves bytes one way until either end is closed.

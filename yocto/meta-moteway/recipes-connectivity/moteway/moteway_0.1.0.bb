@@ -78,7 +78,7 @@ do_install() {
 
     install -d ${D}${docdir}/moteway/examples
     install -m 0644 ${S}/packaging/doc/*.md ${D}${docdir}/moteway
-    install -m 0644 ${S}/config/examples/*.toml ${D}${docdir}/moteway/examples
+    install -m 0644 ${S}/config/examples/*.toml ${S}/config/examples/*.py ${D}${docdir}/moteway/examples
 }
 
 SYSTEMD_SERVICE:${PN} = "moteway.service"
