@@ -15,7 +15,7 @@ use crate::harness::{free_port, until};
 fn outage() -> String {
     format!(
         "[[upstream]]\nname = \"cloud\"\nurl = [\"mqtt://127.0.0.1:{}\"]\n\
-         [[upstream.rule]]\nname = \"all\"\nfilter = \"#\"\nlimit = {{ messages = 2_000_000, bytes = \"800MiB\" }}\n",
+         [[upstream.rule]]\nname = \"all\"\nfilter = \"site/#\"\nlimit = {{ messages = 2_000_000, bytes = \"800MiB\" }}\n",
         free_port()
     )
 }

@@ -91,8 +91,9 @@ fn a_wrong_configuration_exits_78_and_names_the_place() {
     let status = process.wait();
     let said = process.text();
     assert_eq!(status.code(), Some(78), "{said}");
-    // gateway, name, state_dir, log, format, listener, name, bind, broker: the tenth line.
-    let place = format!("{}:10:1", gateway.config().display());
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    let line = 1 + text.lines().position(|line| line.starts_with("max_conections")).unwrap();
+    let place = format!("{}:{line}:1", gateway.config().display());
     assert!(said.contains(&place), "{place} in: {said}");
     assert!(said.contains("max_connections"), "a remedy: {said}");
     assert!(!gateway.state_dir().exists(), "nothing is touched");

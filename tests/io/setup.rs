@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use moteway::config::{self, Bind, Config, LinkKind, Protocol, UpstreamUrl};
@@ -18,6 +19,9 @@ pub fn any_port() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
+/// Gateways so far.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
 /// A daemon's configuration in a directory of its own.
 pub struct Setup {
     pub config: Config,
@@ -30,7 +34,8 @@ impl Setup {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config { listener: Vec::new(), ..Config::default() };
         (config.admin.socket, config.admin.http) = (None, None);
-        config.gateway.name = "test".to_owned();
+        // What comes with a gateway's own mark has gone round, so no two have one name.
+        config.gateway.name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         config.gateway.state_dir = dir.path().join("state");
         config.store.commit_interval = Duration::from_millis(5);
         config.store.durability = config::Durability::None;
