@@ -22,11 +22,13 @@ fn each_comes_once(version: &str) {
     cloud.disconnect();
     let tables = upstream(&plain(mosquitto.address()), &format!("version = {version:?}"), &[DATA]);
     let mut gateway = Gateway::start(&format!("[store]\ncommit_interval = \"2ms\"\n{tables}"));
-    LinkState::of(&gateway).wait("online");
     for round in 0..ROUNDS {
+        LinkState::of(&gateway).wait("online");
         let mut publisher = gateway.client(&v5("publisher"));
         let numbers = round * EACH..(round + 1) * EACH;
-        match rng.u8(..3) {
+        // Mosquitto 2.0.11 does not keep the session of a 5.0 client over its own restart while that connection lasts
+        // that began with a clean start, as the first one does: the gateway goes first.
+        match if round == 0 { 0 } else { rng.u8(..3) } {
             0 => {
                 publisher.publish_numbers("data/t", numbers, QoS::ExactlyOnce);
                 gateway.kill_and_restart();
