@@ -1,7 +1,7 @@
 //! Where the running gateway is asked how it is and told what to do: HTTP/1.1 on two doors.
 //!
 //! The control socket is a Unix socket: who may open it may do everything. The other door is TCP, on loopback unless
-//! configured otherwise, for browsers and Prometheus: what it may do is in [`guard`]. Both lead to one [`router`].
+//! configured otherwise, for browsers and Prometheus: what it may do is in `guard`. Both lead to one `router`.
 //!
 //! It runs on a thread of its own, so that a thousand connections and whatever they say cost the engine's thread
 //! nothing. What the engine knows is asked of it by [`Desk`]: a short question that it answers between two messages.

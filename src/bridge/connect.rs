@@ -28,7 +28,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// As [broker] has it: an upstream is treated as any client.
+    /// As `[broker]` has it: an upstream is treated as any client.
     #[must_use]
     pub fn new(config: &config::Broker) -> Self {
         Self { max_packet_bytes: config.max_packet_bytes, receive_maximum: config.receive_maximum }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         let pair = |file: &str, names: &[String]| json!({ "cert": path(dir, file, "pem"), "key": path(dir, file, "key"), "names": names });
         let shown = json!({
-            "ca": { "cert": path(dir, "ca", "pem"), "key": path(dir, "ca", "key"), "new": authority.is_new },
+            "ca": { "cert": authority.cert.display().to_string(), "key": path(dir, "ca", "key"), "new": authority.is_new },
             "server": pair("server", &names),
             "client": pair("client", &client),
             "upstream": pair("upstream", &upstream),
