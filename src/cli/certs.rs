@@ -65,8 +65,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         ("client", format!("for a client: {}", args.client)),
         ("upstream", format!("for the gateway at an upstream: {}", args.upstream)),
     ];
-    let text = rows.map(|(file, what)| format!("{:<28} {what}\n", format!("{}, .key", path(dir, file, "pem"))));
-    print(&text.concat())
+    let rows = rows.map(|(file, what)| (format!("{}, .key", path(dir, file, "pem")), what));
+    let width = rows.iter().map(|(files, _)| files.len()).max().unwrap_or_default();
+    print(&rows.map(|(files, what)| format!("{files:<width$}  {what}\n")).concat())
 }
 
 fn path(dir: &Path, file: &str, extension: &str) -> String {

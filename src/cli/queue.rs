@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use serde_json::{Value, json};
 
 use crate::cli::remote::Remote;
+use crate::cli::words::{bytes, number, span};
 use crate::cli::{Failure, print};
 
 #[derive(Debug, clap::Args)]
@@ -148,7 +149,7 @@ fn list(args: &Ls) -> Result<(), Failure> {
         return print(&format!("{answer}\n"));
     }
     let mut text = format!(
-        "{:<32} {:>10} {:>12} {:>8} {:>10}  {}\n",
+        "{:<32} {:>12} {:>12} {:>14} {:>12}  {}\n",
         "QUEUE", "MESSAGES", "BYTES", "AGE", "DELIVERED", "DROPPED"
     );
     for queue in answer["queues"].as_array().into_iter().flatten() {
@@ -160,28 +161,22 @@ fn list(args: &Ls) -> Result<(), Failure> {
             }
         }
         text += &format!(
-            "{:<32} {:>10} {:>12} {:>8} {:>10}  {}\n",
+            "{:<32} {:>12} {:>12} {:>14} {:>12}  {}\n",
             queue["name"].as_str().unwrap_or_default(),
-            queue["messages"],
-            queue["bytes"],
+            number(queue["messages"].as_u64().unwrap_or_default()),
+            bytes(queue["bytes"].as_u64().unwrap_or_default()),
             age(queue["oldest"].as_u64()),
-            queue["delivered"],
+            number(queue["delivered"].as_u64().unwrap_or_default()),
             if drops.is_empty() { "-".to_owned() } else { drops.join(", ") },
         );
     }
     print(&text)
 }
 
-/// How long ago, in the largest unit that says something.
+/// How long ago that was.
 fn age(since: Option<u64>) -> String {
-    let Some(since) = since else { return "-".to_owned() };
-    let secs = crate::sys::Clock::start().now().wall.as_millis().saturating_sub(since) / 1000;
-    match secs {
-        0..120 => format!("{secs}s"),
-        120..7_200 => format!("{}min", secs / 60),
-        7_200..172_800 => format!("{}h", secs / 3_600),
-        _ => format!("{}d", secs / 86_400),
-    }
+    let now = crate::sys::Clock::start().now().wall.as_millis();
+    since.map_or_else(|| "-".to_owned(), |since| span(now.saturating_sub(since)))
 }
 
 /// Reads lines of JSON as they come.

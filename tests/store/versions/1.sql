@@ -1,4 +1,4 @@
--- A store as version 1 left it, made by that version: two queues, one with a dead prefix, records, QoS 2 states, a
+-- A store as version 1 lays it out, written by hand after its schema: two queues, one with a dead prefix, records, QoS 2 states, a
 -- retained message, a dead letter. Never changed: later versions must read it.
 PRAGMA page_size = 2048;
 PRAGMA auto_vacuum = INCREMENTAL;
