@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, rlim_t, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeValLike;
 use nix::unistd::close;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -115,10 +115,9 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(wide(hard))
 }
 
-/// The C library's type for limits, which has 32 bits on 32-bit ARM.
-#[allow(clippy::useless_conversion, reason = "it is one where that type has 64 bits")]
-fn wide(limit: rlim_t) -> u64 {
-    u64::from(limit)
+/// A figure of the C library, whose type has 32 bits on 32-bit ARM and 64 elsewhere.
+pub fn wide(figure: impl Into<u64>) -> u64 {
+    figure.into()
 }
 
 /// Makes the kernel's table of open files large enough for `count` of them. While a process has several threads, each

@@ -6,6 +6,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::bridge::rule::{CompiledRule, overlap};
 use crate::config::{AclFilter, AclLevel, Config, Finding};
+use crate::sys::wide;
 
 /// What will surprise. `{gateway}` must have been filled in.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -49,7 +50,7 @@ fn disk(config: &Config) -> Option<Finding> {
     let room = statvfs(existing).ok()?;
     let used =
         ["moteway.db", "moteway.db-wal"].map(|name| state_dir.join(name).metadata().map_or(0, |file| file.len()));
-    let has = room.blocks_available() * room.fragment_size() + used.iter().sum::<u64>();
+    let has = wide(room.blocks_available()) * wide(room.fragment_size()) + used.iter().sum::<u64>();
     (config.store.max_bytes > has).then(|| {
         let mib = |bytes: u64| bytes >> 20;
         let message = format!(

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Durability, Store as Config};
+use crate::sys::wide;
 
 /// Bytes of one page. Measured with `cargo bench --bench store`: small pages waste the least on small batches, and
 /// the tail of a page that did not fit one more row costs about the same with each size.
@@ -62,11 +63,6 @@ impl Options {
         let log = (2 * self.wal_limit()).min(self.max_bytes / 2);
         ((self.max_bytes - log) / u64::from(page_size)).clamp(32, 0xffff_fffe)
     }
-}
-
-/// Numbers of the system have 32 bits or 64, as the machine has.
-fn wide(number: impl Into<u64>) -> u64 {
-    number.into()
 }
 
 /// The files of a store.

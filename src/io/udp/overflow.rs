@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::net::UdpSocket;
 
+use crate::sys::wide;
 use crate::time::{Duration, Instant};
 
 /// Looking costs some time, more on a machine with many sockets.
@@ -20,7 +21,7 @@ pub(super) struct Overflow {
 
 impl Overflow {
     pub(super) fn new(socket: &UdpSocket) -> io::Result<Self> {
-        let inode = nix::sys::stat::fstat(socket)?.st_ino;
+        let inode = wide(nix::sys::stat::fstat(socket)?.st_ino);
         Ok(Self { inode, seen: 0, looked_at: None })
     }
 
