@@ -14,6 +14,7 @@ use zeroize::Zeroize;
 use crate::engine::{Input, Intake};
 use crate::io::Driver;
 use crate::io::driver::{Core, READ_BUFFER_BYTES};
+use crate::io::share::come_back_later;
 use crate::io::tls;
 use crate::mqtt::{ConnId, Outbox};
 use crate::time::{Duration, Now};
@@ -141,7 +142,7 @@ impl<S: Stream, H> Connection<S, H> {
                 return None;
             }
             if budget == 0 {
-                cx.waker().wake_by_ref();
+                come_back_later(cx);
                 return None;
             }
             let mut room = ReadBuf::new(&mut buffer);
@@ -194,7 +195,7 @@ impl<S: Stream, H> Connection<S, H> {
             core.input(now, Input::Flushed { conn });
         }
         if core.is_dirty(conn) {
-            cx.waker().wake_by_ref();
+            come_back_later(cx);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::engine::Input;
 use crate::io::Driver;
+use crate::io::share::come_back_later;
 use crate::time::Instant;
 
 /// Timeouts handed to the engine in one go before other tasks get their turn.
@@ -63,6 +64,6 @@ fn poll_watch(driver: &Rc<Driver>, mut sleep: std::pin::Pin<&mut Sleep>, cx: &mu
             return Poll::Pending;
         }
     }
-    cx.waker().wake_by_ref();
+    come_back_later(cx);
     Poll::Pending
 }

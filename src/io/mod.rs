@@ -16,6 +16,7 @@ mod listener;
 mod network;
 mod notices;
 mod serial;
+mod share;
 pub mod tls;
 mod turnstile;
 mod udp;

@@ -19,14 +19,16 @@ use crate::engine::Input;
 use crate::io::Driver;
 use crate::io::driver::{Core, Stats};
 use crate::io::serial::pace::Pace;
+use crate::io::share::come_back_later;
 use crate::time::{Duration, Now};
 
 /// Between two attempts to open a port.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// Outgoing bytes that wait for a slow port: some seconds at 115 200 baud.
 const MAX_QUEUED_BYTES: usize = 64 * 1024;
-/// Reads of one port before other tasks get their turn.
-const READS_PER_TURN: usize = 2;
+/// Bytes read from one port before other tasks get their turn: a tenth of a second at 115 200 baud. As little as two
+/// bytes may be a message that is answered.
+const READ_BYTES_PER_TURN: usize = 1024;
 
 /// What waits to be written to a port.
 #[derive(Default)]
@@ -154,22 +156,22 @@ impl SerialPort {
         cx: &mut Context<'_>,
     ) -> io::Result<bool> {
         let mut buffer = driver.buffer.borrow_mut();
-        let mut heard = false;
-        for _ in 0..READS_PER_TURN {
-            let mut room = ReadBuf::new(&mut buffer);
+        let mut left = READ_BYTES_PER_TURN;
+        while left > 0 {
+            let mut room = ReadBuf::new(&mut buffer[..left]);
             match Pin::new(&mut *stream).poll_read(cx, &mut room)? {
-                Poll::Pending => return Ok(heard),
+                Poll::Pending => return Ok(left < READ_BYTES_PER_TURN),
                 Poll::Ready(()) if room.filled().is_empty() => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the port was hung up"));
                 }
                 Poll::Ready(()) => {
-                    heard = true;
+                    left -= room.filled().len();
                     core.input(now, Input::SerialBytes { link, bytes: room.filled() });
                 }
             }
         }
-        cx.waker().wake_by_ref();
-        Ok(heard)
+        come_back_later(cx);
+        Ok(true)
     }
 
     /// Whether a message waits that may not begin yet; then this comes back when it may.
@@ -186,7 +188,7 @@ impl SerialPort {
         }
         alarm.as_mut().reset(driver.clock.to_system(pace.free_at()).into());
         if alarm.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
+            come_back_later(cx);
         }
         true
     }
@@ -215,7 +217,20 @@ impl SerialPort {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
+    use nix::fcntl::OFlag;
+    use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+    use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+    use tokio::net::UdpSocket;
+    use tokio::runtime::{Builder, LocalOptions};
+
     use super::*;
+    use crate::config::{Config, LinkKind};
+    use crate::engine::{Engine, Start};
+    use crate::io::Disk;
+    use crate::queue::{Batch, Read, Recovered};
+    use crate::sys::Clock;
 
     #[test]
     fn a_port_that_is_slow_or_closed_costs_messages_and_they_are_counted() {
@@ -232,5 +247,66 @@ mod tests {
         assert_eq!((stats.serial_dropped, port.queued_bytes.get()), (2, MAX_QUEUED_BYTES));
         port.close();
         assert_eq!((port.queue.borrow().len(), port.queued_bytes.get()), (0, 0));
+    }
+
+    struct NoDisk;
+
+    impl Disk for NoDisk {
+        fn commit(&mut self, _: Batch) {}
+        fn read(&mut self, _: Read) {}
+        fn resume(&mut self) {}
+    }
+
+    /// A line with so many octets of noise in it, up to the brim, and the name of its near end.
+    fn full_of_noise() -> ([OwnedFd; 2], String, u64) {
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname_r(&master).unwrap();
+        // What is written is lost when nobody has the near end open.
+        let slave = std::fs::OpenOptions::new().read(true).write(true).open(&name).unwrap();
+        let mut settings = tcgetattr(&slave).unwrap();
+        cfmakeraw(&mut settings);
+        tcsetattr(&slave, SetArg::TCSANOW, &settings).unwrap();
+        let mut octets = 0;
+        while let Ok(written) = nix::unistd::write(&master, &[7; 512]) {
+            octets += written as u64;
+        }
+        ([master.into(), slave.into()], name, octets)
+    }
+
+    /// What the engine was given so far; all of it is one endless frame.
+    fn octets_taken(driver: &Driver) -> u64 {
+        driver.core().engine.status().links[0].framing.map_or(0, |framing| framing.noise_bytes)
+    }
+
+    #[test]
+    fn a_line_full_of_noise_is_read_by_its_share_and_all_others_are_looked_at_in_between() {
+        let (_ends, device, octets) = full_of_noise();
+        let text = format!("[[link]]\nname = 'wire'\nkind = 'serial'\ndevice = '{device}'\nframing = 'slip'\n");
+        let config = Config::parse(&text).unwrap().resolve("box").unwrap();
+        let LinkKind::Serial(options) = config.link[0].kind.clone() else { panic!("{:?}", config.link) };
+        let clock = Clock::start();
+        let start = Start { config: &config, recovered: Recovered::default(), seed: 1 };
+        let driver = Driver::new(Engine::new(clock.now(), start).unwrap(), clock, Box::new(NoDisk));
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        let turns = runtime.block_on(async {
+            let other = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            other.connect(other.local_addr().unwrap()).await.unwrap();
+            tokio::task::spawn_local(serve_serial(Rc::clone(&driver), LinkId(0), options));
+            let (mut before, mut turns) = (0, 0);
+            while before < octets {
+                // It is there at once, and is noticed when sockets are looked at.
+                other.send(&[0]).await.unwrap();
+                other.readable().await.unwrap();
+                while other.try_recv(&mut [0]).is_ok() {}
+                let taken = octets_taken(&driver);
+                assert!(taken - before <= READ_BYTES_PER_TURN as u64, "{} octets in one turn", taken - before);
+                before = taken;
+                turns += 1;
+            }
+            turns
+        });
+        assert!(turns >= octets / READ_BYTES_PER_TURN as u64, "{turns} turns for {octets} octets");
     }
 }

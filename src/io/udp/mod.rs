@@ -24,6 +24,7 @@ use crate::engine::Input;
 use crate::io::Driver;
 use crate::io::driver::{Core, Stats};
 use crate::io::dtls::DtlsIdentity;
+use crate::io::share::come_back_later;
 use crate::io::udp::batch::Batch;
 use crate::io::udp::multicast::Place;
 use crate::io::udp::overflow::Overflow;
@@ -244,7 +245,7 @@ impl UdpPort {
             let detail = format!("{lost} came faster than they could be taken");
             core.notice(now, &Notice::new(Level::Warn, "datagrams lost", self.name.as_str(), detail));
         }
-        cx.waker().wake_by_ref();
+        come_back_later(cx);
     }
 }
 

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::http::{self, invalid};
+use crate::io::share::come_back_later;
 use crate::io::websocket::End;
 use crate::io::websocket::frame::{self, BINARY, CLOSE, CloseCode, Control, Decoder, Event, PONG, Violation};
 use crate::io::websocket::handshake::{accept_key, base64};
@@ -142,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientWebSocket<S> {
         }
         if count == 0 && this.end != End::Closed {
             // Frames without content: others have their turn before more of them.
-            cx.waker().wake_by_ref();
+            come_back_later(cx);
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))

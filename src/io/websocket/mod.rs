@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 pub(super) use client::connect;
 
+use crate::io::share::come_back_later;
 use crate::io::websocket::frame::{CloseCode, Control, Decoder, Event, Violation};
 use crate::io::websocket::handshake::{MAX_REQUEST_BYTES, TOO_LONG};
 use crate::time::Duration;
@@ -157,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
         match read {
             Ok(0) if this.end == End::Open => {
                 // Frames without content: others have their turn before more of them.
-                cx.waker().wake_by_ref();
+                come_back_later(cx);
                 Poll::Pending
             }
             Ok(_) => Poll::Ready(Ok(())),
@@ -175,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             return Poll::Ready(Ok(()));
         }
         buf.set_filled(before);
-        cx.waker().wake_by_ref();
+        come_back_later(cx);
         Poll::Pending
     }
 }
