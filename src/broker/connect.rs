@@ -64,7 +64,7 @@ impl Broker {
         let expiry = self.session_expiry(connect, &mut granted);
         let opening = Opening { client_id: &client_id, user, clean: connect.clean_start, expiry };
         let (session, present) = self.open_session(now, queues, opening, Peer::Conn(id));
-        self.set_connection(now, id, session, connect, &mut granted);
+        self.set_connection(now, queues, (id, session), connect, &mut granted);
         if let Some(kept) = self.session_mut(session) {
             kept.will = connect.will.as_ref().map(|from| Box::new(will(from)));
         }
@@ -177,7 +177,14 @@ impl Broker {
         wanted.min(max)
     }
 
-    fn set_connection(&mut self, now: Now, id: ConnId, session: u32, connect: &Connect<'_>, granted: &mut Granted) {
+    fn set_connection(
+        &mut self,
+        now: Now,
+        queues: &Queues,
+        (id, session): (ConnId, u32),
+        connect: &Connect<'_>,
+        granted: &mut Granted,
+    ) {
         let max_keep_alive = u16::try_from(self.limits.max_keepalive.as_secs()).unwrap_or(u16::MAX);
         let mut keep_alive = connect.keep_alive;
         if connect.version == Version::V5 && max_keep_alive > 0 && !(1..=max_keep_alive).contains(&keep_alive) {
@@ -186,10 +193,14 @@ impl Broker {
         }
         let own_window = self.limits.max_inflight_messages;
         let own_aliases = self.limits.max_topic_aliases_sent;
+        let window = connect.properties.receive_maximum.unwrap_or(u16::MAX).min(own_window).max(1);
+        if let Some(kept) = self.session_mut(session) {
+            kept.set_window(queues, window);
+        }
         let Some(conn) = self.conn_mut(id) else { return };
         conn.version = connect.version;
         conn.session = Some(session);
-        conn.window = usize::from(connect.properties.receive_maximum.unwrap_or(u16::MAX).min(own_window)).max(1);
+        conn.window = usize::from(window);
         conn.allow_aliases(connect.properties.topic_alias_maximum.unwrap_or(0).min(own_aliases));
         // The client is given half as much again [MQTT-3.1.2-22].
         conn.silence = (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
@@ -253,6 +264,7 @@ impl Broker {
             expiry,
             subscriptions: FlatMap::default(),
             line: None,
+            window: 1,
             is_stored: false,
             will: None,
             will_at: None,
@@ -358,7 +370,7 @@ impl Broker {
         }
         if let Some(dest) = ended.line {
             if queues.may_hold_shared(dest) {
-                queues.leave(now, dest);
+                queues.leave(now, dest, ended.window);
             } else {
                 self.stats.ended_with_session += queues.depth(dest).messages;
                 queues.remove(now, dest);

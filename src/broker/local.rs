@@ -65,6 +65,10 @@ impl Broker {
             }
             None => self.open_session(now, queues, opening, Peer::Local),
         };
+        if let Some(opened) = self.session_mut(session) {
+            // The radio takes one message after the other.
+            opened.set_window(queues, 1);
+        }
         self.save(now, queues, session, None);
         if let Some(dest) = self.line_of(session) {
             queues.set_limits(dest, self.sleeper_limits);

@@ -8,7 +8,7 @@ use crate::broker::session::{Peer, Record, Session, line_name};
 use crate::broker::target::Target;
 use crate::broker::{Broker, Output};
 use crate::metrics::{Level, Notice};
-use crate::queue::{Queues, RecordKind, Recovered};
+use crate::queue::{LeftBehind, Queues, RecordKind, Recovered};
 use crate::time::{Duration, Now, Wall};
 
 impl Broker {
@@ -40,11 +40,12 @@ impl Broker {
         }
         self.routes.forget_all();
         // A session without a record ended, or was not to outlast its connection.
-        for (name, dest) in queues.left_behind() {
+        for LeftBehind { name, dest, window } in queues.left_behind() {
             if !unreadable.contains(&name) {
                 // What was begun with QoS 2 may still lie there: it goes to nobody else [MQTT-4.8.2-5].
-                queues.suspect(dest, self.limits.max_inflight_messages, now.wall);
-                queues.leave(now, dest);
+                let window = window.unwrap_or(self.limits.max_inflight_messages);
+                queues.suspect(dest, window, now.wall);
+                queues.leave(now, dest, window);
             }
         }
     }
@@ -62,6 +63,8 @@ impl Broker {
             expiry: record.expiry.min(self.max_session_expiry()),
             subscriptions: FlatMap::default(),
             line: None,
+            // The limit may have been lowered since: what counts is what it was.
+            window: record.window.unwrap_or(self.limits.max_inflight_messages),
             is_stored: true,
             will: record.will.map(Box::new),
             will_at: None,
@@ -88,7 +91,7 @@ impl Broker {
             }
         }
         if queues.is_known(&line_name(client_id)) {
-            let window = self.limits.max_inflight_messages;
+            let window = self.sessions.get(slot as usize).map_or(u16::MAX, |kept| kept.window);
             if let Some(dest) = self.line(queues, now, slot) {
                 queues.suspect(dest, window, away_since);
             }

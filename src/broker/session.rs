@@ -6,7 +6,7 @@ use crate::broker::acl::{Access, Names};
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::Options;
 use crate::mqtt::{ConnId, QoS};
-use crate::queue::DestId;
+use crate::queue::{DestId, Queues};
 use crate::time::{Duration, Instant, Wall};
 
 /// Session expiry interval that means never (MQTT 5.0, 3.1.2.11.2).
@@ -58,6 +58,8 @@ pub(crate) struct Session {
     pub subscriptions: FlatMap<Box<str>, Options>,
     /// Made when the first message needs it.
     pub line: Option<DestId>,
+    /// So many messages of each QoS may be on their way to the client, or were when it was there last.
+    pub window: u16,
     /// It has a record in the store.
     pub is_stored: bool,
     /// Boxed, because most have none.
@@ -89,6 +91,13 @@ impl Session {
         line_name(&self.client_id)
     }
 
+    /// The client is there, and is sent so many messages before it answers. What waits may have been sent before it came,
+    /// when it was more.
+    pub(crate) fn set_window(&mut self, queues: &Queues, window: u16) {
+        let waits = self.line.is_some_and(|dest| queues.depth(dest).messages > 0);
+        self.window = if waits { self.window.max(window) } else { window };
+    }
+
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         (self.expiry != NEVER).then(|| Duration::from_secs(u64::from(self.expiry)))
     }
@@ -109,6 +118,7 @@ impl Session {
             subscriptions: subscriptions.collect(),
             will: self.will.as_deref().cloned(),
             disconnected_at: self.disconnected_at.map(Wall::as_millis),
+            window: Some(self.window),
         }
     }
 }
@@ -153,6 +163,9 @@ pub(crate) struct Record {
     /// Milliseconds since the epoch; absent: it was connected when the gateway stopped.
     #[serde(default)]
     pub disconnected_at: Option<u64>,
+    /// See [`Session::window`]; absent: an earlier version wrote it.
+    #[serde(default)]
+    pub window: Option<u16>,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::queue::{Depth, Limits, LineStats, Tally};
 /// A queue that outlives the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineStatus {
-    /// `rule:{upstream}/{rule}`, `session:{client id}`, `upstream:{name}`, or `leaver:{number}`
+    /// `rule:{upstream}/{rule}`, `session:{client id}`, `upstream:{name}`, or `leaver:{number}:{window}`
     /// for a session that ended and whose share of messages is being handed on.
     pub name: String,
     /// How full it is.

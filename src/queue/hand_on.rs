@@ -7,8 +7,19 @@ use crate::queue::line::Stored;
 use crate::queue::{Admission, Delivery, DestId, Op, Owner, Queues, RecordKind, Seq, dest_key};
 use crate::time::{Now, Wall};
 
-/// How the stored line of a session that is no more is called, before its number.
+/// How the stored line of a session that is no more is called, before its number and its window.
 const LEAVER: &str = "leaver:";
+
+/// The stored line of a session that has no record, as found after a start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// What it is called.
+    pub name: String,
+    /// Its number.
+    pub dest: DestId,
+    /// So many messages of each QoS may have been on their way when the session ended, if that is known.
+    pub window: Option<u16>,
+}
 
 impl Queues {
     /// Whether messages of shared subscriptions may be in the line.
@@ -17,14 +28,15 @@ impl Queues {
         self.line(dest).is_some_and(|line| line.has_shared && line.count > 0)
     }
 
-    /// The line's session ends with this batch. What it holds waits, under a name of its own, for the broker to hand
-    /// it on: the line says when it is [ready](Queues::poll_ready).
-    pub fn leave(&mut self, now: Now, dest: DestId) {
+    /// The line's session ends with this batch, with so many messages of each QoS on their way at most. What it holds
+    /// waits, under a name of its own, for the broker to hand it on: the line says when it is
+    /// [ready](Queues::poll_ready).
+    pub fn leave(&mut self, now: Now, dest: DestId, window: u16) {
         self.deactivate(now, dest);
         let Some(line) = self.line_mut(dest) else { return };
         line.owner = Owner::Leaver;
         if line.durable {
-            let name = format!("{LEAVER}{}", dest.0);
+            let name = format!("{LEAVER}{}:{window}", dest.0);
             self.by_name.retain(|_, id| *id != dest);
             self.by_name.insert(name.as_str().into(), dest);
             let record = Op::Put { kind: RecordKind::Dest, key: dest_key(dest), value: name.as_bytes().into() };
@@ -35,11 +47,16 @@ impl Queues {
 
     /// Stored lines that nobody owns and that are a session's, or were: found after a start.
     #[must_use]
-    pub fn left_behind(&self) -> Vec<(String, DestId)> {
+    pub fn left_behind(&self) -> Vec<LeftBehind> {
         let is_session = |name: &str| name.starts_with("session:") || name.starts_with(LEAVER);
         let unowned = |dest: DestId| self.line(dest).is_some_and(|line| line.owner == Owner::Nobody);
         let names = self.names().filter(|(name, dest)| is_session(name) && unowned(*dest));
-        names.map(|(name, dest)| (name.to_owned(), dest)).collect()
+        let found = names.map(|(name, dest)| {
+            // An earlier version did not write the window.
+            let window = name.strip_prefix(LEAVER).and_then(|rest| rest.split_once(':')?.1.parse().ok());
+            LeftBehind { name: name.to_owned(), dest, window }
+        });
+        found.collect()
     }
 
     /// After a start: so many messages of each QoS, that arrived no later than `before`, may have been sent already.

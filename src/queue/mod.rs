@@ -39,6 +39,7 @@ pub use contract::{
     StoredQueue, Token,
 };
 pub use deliver::Peeked;
+pub use hand_on::LeftBehind;
 pub use line::{Limits, LineStats, Owner};
 pub use look::{DeadCount, DeadLetter, Look, Looks};
 pub use tally::Tally;
