@@ -13,6 +13,7 @@ mod delivery;
 mod discovery;
 mod dtls;
 mod endurance;
+mod fleet;
 mod flood;
 mod full_disk;
 mod hostile;
