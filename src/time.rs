@@ -89,6 +89,15 @@ pub struct Now {
     pub wall: Wall,
 }
 
+impl Now {
+    /// What the wall clock showed at another moment, or will show, if nobody sets it.
+    #[must_use]
+    pub fn wall_at(self, at: Instant) -> Wall {
+        let past = i64::try_from(self.at.since(at).as_millis()).unwrap_or(i64::MAX);
+        (self.wall + at.since(self.at)).shifted(-past)
+    }
+}
+
 /// Deadlines by key. What is set and no longer wanted is cancelled, so that no more of them lie here than things that
 /// wait: a deadline may be a month away.
 ///

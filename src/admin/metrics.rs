@@ -9,6 +9,8 @@ use crate::bridge::{self, LinkState};
 use crate::broker::Limit;
 use crate::engine::Overview;
 use crate::gateway;
+use crate::metrics::{DtlsStats, PortStats};
+use crate::mqttsn::framing;
 use crate::queue::{Depth, LineStats};
 use crate::sys;
 use crate::time::{Now, Wall};
@@ -27,7 +29,7 @@ pub(super) fn text(office: &Office, now: Now, overview: &Overview) -> String {
     upstreams(&mut page, overview);
     queues(&mut page, overview);
     lost(&mut page, overview);
-    radio(&mut page, overview);
+    radio(&mut page, overview, now);
     store(&mut page, overview);
     page.0
 }
@@ -251,12 +253,19 @@ fn lost(page: &mut Page, overview: &Overview) {
     }
 }
 
-fn radio(page: &mut Page, overview: &Overview) {
+fn radio(page: &mut Page, overview: &Overview, now: Now) {
     let node = &overview.status.gateway;
     page.family("sn_clients", "gauge", "MQTT-SN clients by state.");
     let other = node.clients.saturating_sub(node.active + node.sleeping);
     for (state, count) in [("active", node.active), ("asleep", node.sleeping), ("other", other)] {
         page.value("sn_clients", &[("state", state)], count);
+    }
+    let sleepers = overview.sleepers;
+    page.gauge("sn_buffered_messages", "Messages that wait for clients that sleep.", sleepers.messages);
+    page.gauge("sn_buffered_bytes", "Bytes in these.", sleepers.bytes);
+    page.family("sn_sleep_ends_seconds", "gauge", "When the next sleeper is given up, in seconds since 1970.");
+    if let Some(at) = sleepers.next_end {
+        page.value("sn_sleep_ends_seconds", &[], Seconds(now.wall_at(at)));
     }
     for (name, help, count) in [
         ("sn_messages_received_total", "MQTT-SN messages received.", node.messages_received),
@@ -287,26 +296,80 @@ fn radio(page: &mut Page, overview: &Overview) {
             page.value(name, &[("link", &link.name)], count(&link.stats));
         }
     }
+    links(page, overview, now);
+}
+
+/// Figures that not every link has.
+fn links(page: &mut Page, overview: &Overview, now: Now) {
+    let links = &overview.status.links;
+    let counters: [(&str, &str, Of<PortStats>); 2] = [
+        ("link_dropped_total", "Messages to a link whose socket or port was full or away.", |port| port.dropped),
+        ("link_lost_total", "Datagrams that came faster than they could be taken.", |port| port.lost),
+    ];
+    for (name, help, count) in counters {
+        page.family(name, "counter", help);
+        for link in links {
+            page.value(name, &[("link", &link.name)], count(&link.port));
+        }
+    }
+    page.family("link_last_heard_seconds", "gauge", "When a message last came, in seconds since 1970.");
+    for link in links {
+        if let Some(at) = link.stats.heard_at {
+            page.value("link_last_heard_seconds", &[("link", &link.name)], Seconds(now.wall_at(at)));
+        }
+    }
     page.family("link_round_trip_seconds", "gauge", "From a request on a link to its answer, smoothed.");
     for link in &overview.status.links {
         if let Some(time) = link.stats.round_trip {
             page.value("link_round_trip_seconds", &[("link", &link.name)], time.as_secs_f64());
         }
     }
-    page.family("link_frames_total", "counter", "Frames of a serial link.");
-    page.each_serial("link_frames_total", overview, |stats| stats.frames);
-    page.family("link_noise_bytes_total", "counter", "Octets of a serial link that are in no frame.");
-    page.each_serial("link_noise_bytes_total", overview, |stats| stats.noise_bytes);
-    page.family("link_checksum_errors_total", "counter", "Frames of a serial link with a wrong checksum.");
-    page.each_serial("link_checksum_errors_total", overview, |stats| stats.crc_errors);
+    let serial: [(&str, &str, Of<framing::Stats>); 6] = [
+        ("link_frames_total", "Frames of a serial link.", |stats| stats.frames),
+        ("link_noise_bytes_total", "Octets of a serial link that are in no frame.", |stats| stats.noise_bytes),
+        ("link_checksum_errors_total", "Frames of a serial link with a wrong checksum.", |stats| stats.crc_errors),
+        ("link_oversize_total", "Frames of a serial link longer than its MTU.", |stats| stats.oversize),
+        ("link_timeouts_total", "Frames that a serial link fell silent in.", |stats| stats.timeouts),
+        ("link_undelivered_total", "Messages that a radio module could not deliver.", |stats| stats.undelivered),
+    ];
+    for (name, help, count) in serial {
+        page.family(name, "counter", help);
+        for link in links {
+            if let Some(stats) = &link.framing {
+                page.value(name, &[("link", &link.name)], count(stats));
+            }
+        }
+    }
+    dtls(page, overview);
 }
 
-impl Page {
-    fn each_serial(&mut self, name: &str, overview: &Overview, count: fn(&crate::mqttsn::framing::Stats) -> u64) {
-        for link in &overview.status.links {
-            if let Some(stats) = &link.framing {
-                self.value(name, &[("link", &link.name)], count(stats));
-            }
+fn dtls(page: &mut Page, overview: &Overview) {
+    let links = || overview.status.links.iter().filter_map(|link| Some((link.name.as_str(), link.port.dtls?)));
+    let figures: [(&str, &str, &str, Of<DtlsStats>); 9] = [
+        ("dtls_associations", "gauge", "Associations that stand.", |stats| stats.associations),
+        ("dtls_handshakes", "gauge", "Handshakes under way.", |stats| stats.handshakes),
+        ("dtls_opened_total", "counter", "Handshakes that ended well.", |stats| stats.opened),
+        ("dtls_hellos_dropped_total", "counter", "Handshakes not begun: there were too many.", |stats| {
+            stats.hellos_dropped
+        }),
+        ("dtls_displaced_total", "counter", "Handshakes without a cookie that gave way to others.", |stats| {
+            stats.displaced
+        }),
+        ("dtls_closed_total", "counter", "Associations that the node ended, or an error.", |stats| stats.closed),
+        ("dtls_idle_total", "counter", "Associations ended after a long silence.", |stats| stats.idle),
+        ("dtls_evicted_total", "counter", "Associations that gave way to another.", |stats| stats.evicted),
+        ("dtls_strays_total", "counter", "Datagrams of no association.", |stats| stats.strays),
+    ];
+    for (name, kind, help, figure) in figures {
+        page.family(name, kind, help);
+        for (link, stats) in links() {
+            page.value(name, &[("link", link)], figure(&stats));
+        }
+    }
+    page.family("dtls_failed_total", "counter", "Handshakes that came to nothing, by reason.");
+    for (link, stats) in links() {
+        for (reason, count) in stats.failed.by_reason() {
+            page.value("dtls_failed_total", &[("link", link), ("reason", reason)], count);
         }
     }
 }

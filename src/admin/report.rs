@@ -1,6 +1,8 @@
 //! The shape of `/api/status` and `/api/clients`, and of `--json`. The document api.md describes it; names once given
 //! stay, new ones may come.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How the gateway is.
@@ -99,15 +101,38 @@ pub struct Clients {
     pub sn_known: u64,
     pub sn_active: u64,
     pub sn_asleep: u64,
+    /// What waits for those that sleep.
+    pub sn_buffered: u64,
+    pub sn_buffered_bytes: u64,
+    /// When the next of them is given up.
+    pub sn_sleep_ends: Option<u64>,
 }
 
 /// A radio link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     pub name: String,
     pub open: bool,
+    pub messages_received: u64,
+    pub messages_sent: u64,
+    /// Frames or datagrams that are no message.
+    pub malformed: u64,
+    /// Messages beyond the rate of their node.
+    pub rate_limited: u64,
+    /// Requests sent again for want of an answer.
+    pub retransmissions: u64,
+    /// From a request to its answer, smoothed.
+    pub round_trip_ms: Option<f64>,
+    /// Since a message last came.
+    pub silent_seconds: Option<u64>,
+    /// To be sent, and dropped: the socket or port was full or away.
+    pub dropped: u64,
+    /// Datagrams that came faster than they could be taken.
+    pub lost: u64,
     /// Of a serial line.
     pub serial: Option<Serial>,
+    /// Of a link with DTLS.
+    pub dtls: Option<Dtls>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +142,25 @@ pub struct Serial {
     pub checksum_errors: u64,
     pub oversize: u64,
     pub timeouts: u64,
+    /// Messages that a radio module says it could not deliver.
+    pub undelivered: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dtls {
+    /// As they stand.
+    pub associations: u64,
+    pub handshakes: u64,
+    /// Since start.
+    pub opened: u64,
+    /// By reason: `unknown-identity`, `wrong-key`, `certificate`, `timeout`, `closed`, `protocol`.
+    pub failed: BTreeMap<String, u64>,
+    pub hellos_dropped: u64,
+    pub displaced: u64,
+    pub closed: u64,
+    pub idle: u64,
+    pub evicted: u64,
+    pub strays: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,5 +217,7 @@ pub struct Client {
     pub waiting_bytes: u64,
     /// Since its last sign of life.
     pub silent_seconds: Option<u64>,
+    /// Until a sleeper is given up.
+    pub sleep_seconds: Option<u64>,
     pub away_since: Option<u64>,
 }

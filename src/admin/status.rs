@@ -2,10 +2,13 @@
 
 use crate::admin::Office;
 use crate::admin::report::{
-    Client, ClientPage, ClientQueues, Clients, Link, Loss, Process, Queue, Report, Serial, Store, Traffic, Upstream,
+    Client, ClientPage, ClientQueues, Clients, Dtls, Link, Loss, Process, Queue, Report, Serial, Store, Traffic,
+    Upstream,
 };
 use crate::bridge::LinkState;
-use crate::engine::{ClientStatus, LineStatus, Overview, UpstreamStatus};
+use crate::engine::{ClientStatus, LineStatus, LinkStatus, Overview, UpstreamStatus};
+use crate::metrics::DtlsStats;
+use crate::mqttsn::framing;
 use crate::queue::LineStats;
 use crate::sys;
 use crate::time::{Duration, Now, Wall};
@@ -48,8 +51,11 @@ pub(super) fn report(office: &Office, now: Now, overview: &Overview) -> Report {
             sn_known: status.gateway.clients,
             sn_active: status.gateway.active,
             sn_asleep: status.gateway.sleeping,
+            sn_buffered: overview.sleepers.messages,
+            sn_buffered_bytes: overview.sleepers.bytes,
+            sn_sleep_ends: overview.sleepers.next_end.map(|at| now.wall_at(at).as_millis()),
         },
-        links: links(overview),
+        links: links(now, overview),
         store: Store {
             failing: status.store_failing,
             pending_bytes: status.pending_bytes as u64,
@@ -201,16 +207,46 @@ fn losses(overview: &Overview) -> Vec<Loss> {
     losses
 }
 
-fn links(overview: &Overview) -> Vec<Link> {
-    let serial = |stats: crate::mqttsn::framing::Stats| Serial {
+fn links(now: Now, overview: &Overview) -> Vec<Link> {
+    let serial = |stats: framing::Stats| Serial {
         frames: stats.frames,
         noise_bytes: stats.noise_bytes,
         checksum_errors: stats.crc_errors,
         oversize: stats.oversize,
         timeouts: stats.timeouts,
+        undelivered: stats.undelivered,
     };
-    let links = overview.status.links.iter();
-    links.map(|link| Link { name: link.name.clone(), open: link.open, serial: link.framing.map(serial) }).collect()
+    let link = |link: &LinkStatus| Link {
+        name: link.name.clone(),
+        open: link.open,
+        messages_received: link.stats.messages_received,
+        messages_sent: link.stats.messages_sent,
+        malformed: link.stats.malformed,
+        rate_limited: link.stats.rate_limited,
+        retransmissions: link.stats.retransmissions,
+        round_trip_ms: link.stats.round_trip.map(|time| time.as_secs_f64() * 1e3),
+        silent_seconds: link.stats.heard_at.map(|at| now.at.since(at).as_secs()),
+        dropped: link.port.dropped,
+        lost: link.port.lost,
+        serial: link.framing.map(serial),
+        dtls: link.port.dtls.map(dtls),
+    };
+    overview.status.links.iter().map(link).collect()
+}
+
+fn dtls(stats: DtlsStats) -> Dtls {
+    Dtls {
+        associations: stats.associations,
+        handshakes: stats.handshakes,
+        opened: stats.opened,
+        failed: stats.failed.by_reason().map(|(reason, count)| (reason.to_owned(), count)).into(),
+        hellos_dropped: stats.hellos_dropped,
+        displaced: stats.displaced,
+        closed: stats.closed,
+        idle: stats.idle,
+        evicted: stats.evicted,
+        strays: stats.strays,
+    }
 }
 
 /// A page of clients.
@@ -227,6 +263,7 @@ pub(super) fn page(now: Now, found: Vec<ClientStatus>, more: bool) -> ClientPage
         waiting: client.queue.messages,
         waiting_bytes: client.queue.bytes,
         silent_seconds: client.silent_for.map(|silent| silent.as_secs()),
+        sleep_seconds: client.sleeps_for.map(|left| left.as_secs()),
         away_since: client.away_since.map(Wall::as_millis),
         client_id: client.client_id,
     };

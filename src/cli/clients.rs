@@ -66,6 +66,10 @@ fn row(client: &Client) -> Vec<String> {
         (None, via) => via.clone(),
         (peer, None) => peer.clone(),
     };
+    let state = match client.sleep_seconds {
+        Some(seconds) => format!("{}, {} left", client.state, span(seconds.saturating_mul(1_000))),
+        None => client.state.clone(),
+    };
     let waiting = match client.waiting {
         0 => "-".to_owned(),
         count => format!("{}, {}", number(count), bytes(client.waiting_bytes)),
@@ -73,7 +77,7 @@ fn row(client: &Client) -> Vec<String> {
     vec![
         tame(&client.client_id),
         kind.unwrap_or_else(|| "-".to_owned()),
-        client.state.clone(),
+        state,
         or_dash(from),
         or_dash(client.user.clone()),
         or_dash(client.silent_seconds.map(|seconds| format!("{} ago", span(seconds.saturating_mul(1_000))))),

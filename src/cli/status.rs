@@ -78,7 +78,18 @@ fn upstream(report: &Report, upstream: &Upstream) -> Vec<String> {
 fn radios(report: &Report) -> Vec<Vec<String>> {
     let row = |link: &crate::admin::report::Link| {
         let state = if link.open { "open" } else { "away" };
-        let figures = link.serial.as_ref().map(|serial| {
+        let messages = format!(
+            "{} in, {} out, {} sent again",
+            number(link.messages_received),
+            number(link.messages_sent),
+            number(link.retransmissions)
+        );
+        let heard = link.silent_seconds.map(|seconds| format!("heard {} ago", span(seconds.saturating_mul(1_000))));
+        let dtls = link.dtls.as_ref().map(|dtls| {
+            let failed = dtls.failed.values().sum();
+            format!("{} associations, {} handshakes failed", number(dtls.associations), number(failed))
+        });
+        let serial = link.serial.as_ref().map(|serial| {
             let errors = serial.checksum_errors + serial.oversize + serial.timeouts;
             format!(
                 "{} frames, {} bad, {} of noise",
@@ -87,7 +98,13 @@ fn radios(report: &Report) -> Vec<Vec<String>> {
                 bytes(serial.noise_bytes)
             )
         });
-        vec![link.name.clone(), state.to_owned(), figures.unwrap_or_default()]
+        vec![
+            link.name.clone(),
+            state.to_owned(),
+            messages,
+            heard.unwrap_or_default(),
+            serial.or(dtls).unwrap_or_default(),
+        ]
     };
     report.links.iter().map(row).collect()
 }

@@ -177,6 +177,7 @@ async fn end(driver: &Rc<Driver>) {
     if timeout(SHUTDOWN_LIMIT, driver.shutdown_done()).await.is_err() {
         tracing::warn!("not everything could be made safe within {SHUTDOWN_LIMIT:?}");
     }
+    driver.close_links();
     if timeout(DISCONNECT_LIMIT, driver.disconnected()).await.is_err() {
         tracing::debug!("some connections did not take their last bytes");
     }

@@ -22,7 +22,7 @@ pub use operate::{Letter, Replayed};
 pub use reconfigure::Plan;
 pub use roster::ClientStatus;
 pub use setup::Start;
-pub use status::{LineStatus, LinkStatus, Overview, SnClientStatus, Status, UpstreamStatus};
+pub use status::{LineStatus, LinkStatus, Overview, Sleepers, SnClientStatus, Status, UpstreamStatus};
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,7 +33,7 @@ use crate::engine::history::History;
 use crate::engine::ports::{BridgePorts, Clients, UpstreamSetup, owner};
 use crate::engine::shutdown::Stop;
 use crate::gateway::{self, Gateway, SessionId};
-use crate::metrics::{Level, Notice};
+use crate::metrics::{Level, Notice, PortStats};
 use crate::mqtt::{ConnId, Outbox};
 use crate::queue::{self, Owner, Queues, Reply, Token};
 use crate::time::{Instant, Now, earliest};
@@ -59,6 +59,8 @@ pub struct Engine {
     upstreams: BTreeMap<UpstreamId, UpstreamSetup>,
     /// Names of the radio links, for the log.
     links: BTreeMap<LinkId, String>,
+    /// What the shell counted of each link, by [`LinkId`].
+    ports: Vec<PortStats>,
     conns: Vec<Conn>,
     outputs: VecDeque<Output>,
     stop: Stop,
@@ -155,6 +157,16 @@ impl Engine {
         let cores = earliest(self.broker.deadline(), self.gateway.deadline());
         let shells = earliest(self.queues.deadline(), self.stop.deadline());
         earliest(earliest(cores, self.bridge.deadline()), shells)
+    }
+
+    /// What the shell counted of each link, by [`LinkId`]: before it asks, and before the engine tells about itself.
+    pub fn set_ports(&mut self, ports: impl Iterator<Item = PortStats>) {
+        self.ports.clear();
+        self.ports.extend(ports);
+    }
+
+    fn port(&self, link: LinkId) -> PortStats {
+        self.ports.get(usize::from(link.0)).copied().unwrap_or_default()
     }
 
     /// The bytes on their way to a connection.

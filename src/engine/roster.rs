@@ -27,6 +27,8 @@ pub struct ClientStatus {
     pub queue: Depth,
     /// Since its last sign of life.
     pub silent_for: Option<Duration>,
+    /// Until a sleeper is given up.
+    pub sleeps_for: Option<Duration>,
     pub away_since: Option<Wall>,
 }
 
@@ -61,6 +63,7 @@ impl Engine {
             subscriptions: found.map_or(0, |found| found.subscriptions),
             queue: found.map_or_else(Depth::default, |found| found.queue),
             silent_for: None,
+            sleeps_for: None,
             away_since: None,
         };
         match found.map(|found| found.way) {
@@ -89,6 +92,7 @@ impl Engine {
             status.peer = Some(node.peer).filter(|peer| !peer.is_empty());
             status.via = node.link.and_then(|link| self.links.get(&link).cloned());
             status.silent_for = Some(now.at.since(node.last_heard_at));
+            status.sleeps_for = node.sleep_until.map(|until| until.since(now.at));
         }
         status
     }

@@ -57,6 +57,7 @@ impl Engine {
             status_topic: config.gateway.status_topic.clone(),
             upstreams: BTreeMap::new(),
             links: link_names(config, &ids),
+            ports: Vec::new(),
             conns: Vec::new(),
             outputs: VecDeque::new(),
             stop: Stop::No,

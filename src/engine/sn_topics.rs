@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use crate::engine::Engine;
 use crate::gateway::{LinkInfo, Stats};
+use crate::metrics::PortStats;
 use crate::time::Now;
 
 /// Clients with a topic of their own, the first by client id; the counters are of all.
@@ -29,6 +30,7 @@ impl Engine {
         counters(&mut values, &self.gateway.stats());
         for link in self.gateway.links() {
             of_link(&mut values, now, &link);
+            of_port(&mut values, link.name, &self.port(link.id));
         }
         // A client id that is no topic level has none.
         let named = |id: &str| !id.contains(['/', '+', '#']);
@@ -93,6 +95,19 @@ fn of_link(values: &mut Values, now: Now, link: &LinkInfo<'_>) {
         put("crc_errors", framing.crc_errors);
         put("oversize", framing.oversize);
         put("timeouts", framing.timeouts);
+    }
+}
+
+fn of_port(values: &mut Values, link: &str, port: &PortStats) {
+    let mut put = |name: &str, value: u64| values.put(&format!("link/{link}/{name}"), value);
+    put("messages/dropped", port.dropped);
+    put("messages/lost", port.lost);
+    let Some(dtls) = port.dtls else { return };
+    for (name, value) in dtls.by_name() {
+        put(&format!("dtls/{name}"), value);
+    }
+    for (reason, count) in dtls.failed.by_reason() {
+        put(&format!("dtls/failed/{reason}"), count);
     }
 }
 

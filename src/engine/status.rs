@@ -4,8 +4,10 @@ use crate::bridge;
 use crate::broker;
 use crate::engine::Engine;
 use crate::gateway;
+use crate::metrics::PortStats;
 use crate::mqttsn::framing;
 use crate::queue::{Depth, Limits, LineStats, Tally};
+use crate::time::{Instant, earliest};
 
 /// A queue that outlives the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +45,8 @@ pub struct LinkStatus {
     pub stats: gateway::LinkStats,
     /// Frames and noise, on a serial line.
     pub framing: Option<framing::Stats>,
-}
-
-impl From<gateway::LinkInfo<'_>> for LinkStatus {
-    fn from(info: gateway::LinkInfo<'_>) -> Self {
-        Self { name: info.name.to_owned(), open: info.open, stats: info.stats, framing: info.framing }
-    }
+    /// What the shell counted of it.
+    pub port: PortStats,
 }
 
 /// An MQTT-SN client, and how many messages wait for it.
@@ -98,6 +96,19 @@ pub struct Overview {
     pub connected: usize,
     /// Bytes of messages in memory, of all queues.
     pub queue_memory: usize,
+    /// MQTT-SN clients that sleep.
+    pub sleepers: Sleepers,
+}
+
+/// Sleeping MQTT-SN clients together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sleepers {
+    /// Messages that wait for them.
+    pub messages: u64,
+    /// Bytes in these.
+    pub bytes: u64,
+    /// When the next of them is given up.
+    pub next_end: Option<Instant>,
 }
 
 impl Engine {
@@ -124,6 +135,7 @@ impl Engine {
             clients: self.queues.tally(),
             connected: self.broker.connected(),
             queue_memory: self.queues.memory(),
+            sleepers: self.sleepers(),
         }
     }
 
@@ -131,6 +143,28 @@ impl Engine {
     #[must_use]
     pub fn is_store_failing(&self) -> bool {
         self.queues.is_failing()
+    }
+
+    fn sleepers(&self) -> Sleepers {
+        let mut all = Sleepers::default();
+        for SnClientStatus { info, buffered } in self.sn_clients() {
+            if info.sleep_until.is_some() {
+                all.messages += buffered.messages;
+                all.bytes += buffered.bytes;
+                all.next_end = earliest(all.next_end, info.sleep_until);
+            }
+        }
+        all
+    }
+
+    fn link_status(&self, link: &gateway::LinkInfo<'_>) -> LinkStatus {
+        LinkStatus {
+            name: link.name.to_owned(),
+            open: link.open,
+            stats: link.stats,
+            framing: link.framing,
+            port: self.port(link.id),
+        }
     }
 
     fn status_with(&self, shown: impl Fn(&str) -> bool) -> Status {
@@ -154,7 +188,7 @@ impl Engine {
             subscriptions: self.broker.subscriptions(),
             retained: self.broker.retained(),
             gateway: self.gateway.stats(),
-            links: self.gateway.links().map(LinkStatus::from).collect(),
+            links: self.gateway.links().map(|link| self.link_status(&link)).collect(),
             upstreams: upstreams.collect(),
             lines: lines.collect(),
             pending_bytes: self.queues.pending_bytes(),

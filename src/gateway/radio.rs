@@ -136,12 +136,13 @@ impl Radio {
 
     /// All links with what happened on them.
     pub(super) fn infos(&self) -> impl Iterator<Item = LinkInfo<'_>> {
-        self.links.iter().flatten().map(|link| {
+        self.ids().zip(&self.links).filter_map(|(id, link)| {
+            let link = link.as_ref()?;
             let (open, framing) = match &link.line {
                 Line::Udp { .. } => (true, None),
                 Line::Serial { framer, open } => (*open, Some(framer.stats())),
             };
-            LinkInfo { name: &link.config.name, open, stats: link.stats, framing }
+            Some(LinkInfo { id, name: &link.config.name, open, stats: link.stats, framing })
         })
     }
 

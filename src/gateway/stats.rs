@@ -1,5 +1,6 @@
 //! What the gateway counts.
 
+use crate::config::LinkId;
 use crate::mqttsn::framing;
 use crate::time::{Duration, Instant};
 
@@ -114,6 +115,7 @@ impl LinkStats {
 /// A link as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkInfo<'a> {
+    pub id: LinkId,
     pub name: &'a str,
     /// Whether its serial port is there. A UDP link always is.
     pub open: bool,

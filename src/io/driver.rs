@@ -12,14 +12,13 @@ use crate::config::{LinkId, ListenerId, UpstreamId};
 use crate::engine::{Engine, Input, Login, Output};
 use crate::io::deadline::{self, Alarm};
 use crate::io::disk::Disk;
-use crate::io::dtls;
 use crate::io::notices::Notices;
 use crate::io::serial::SerialPort;
 use crate::io::turnstile::Turnstile;
 use crate::io::udp::UdpPort;
 use crate::io::upstream::{Dialer, Target};
 use crate::io::verifier::Verifier;
-use crate::metrics::Notice;
+use crate::metrics::{Notice, PortStats};
 use crate::mqtt::{ConnId, Outbox};
 use crate::sys::Clock;
 use crate::time::Now;
@@ -38,14 +37,8 @@ pub struct Stats {
     pub refused_by_address: u64,
     /// TLS and WebSocket handshakes that failed or took too long.
     pub handshakes_failed: u64,
-    /// Outgoing datagrams dropped because the socket and its queue were full, or refused by the system.
-    pub datagrams_dropped: u64,
-    /// Datagrams that came faster than they could be taken, as the system counts them.
-    pub datagrams_lost: u64,
-    /// Handshakes and associations of links with DTLS.
-    pub dtls: dtls::Stats,
-    /// Outgoing serial writes dropped because the port was slow or closed.
-    pub serial_dropped: u64,
+    /// Messages to links that are not there.
+    pub link_gone: u64,
 }
 
 /// The engine and everything around it. Lives on one thread, shared by its tasks.
@@ -72,6 +65,7 @@ pub(super) struct Core {
     slots: Slab<Slot>,
     /// The connection whose task is being polled. It looks at its slot itself, so it needs no wake.
     running: Option<ConnId>,
+    /// By [`LinkId`].
     links: Vec<LinkPort>,
     /// Dials and probes asked for in this turn; started when the turn ends.
     dials: Vec<(UpstreamId, usize, Errand)>,
@@ -162,6 +156,14 @@ impl Driver {
         self.core().add_link(link, LinkPort::None);
     }
 
+    /// Says goodbye to nodes, where the link has a way to.
+    pub fn close_links(&self) {
+        let mut core = self.core();
+        for link in 0..core.links.len() {
+            core.replace_link(link, LinkPort::None);
+        }
+    }
+
     /// Gives the checks of log-ins to this thread from now on.
     pub fn set_verifier(&self, verifier: Verifier) {
         self.core().verifier = Some(verifier);
@@ -187,6 +189,7 @@ impl Driver {
     pub fn visit(self: &Rc<Self>, visit: impl FnOnce(&mut Engine, Now)) {
         let now = self.clock.now();
         let mut core = self.core();
+        core.tell_ports();
         visit(&mut core.engine, now);
         core.dispatch(now);
         self.end_turn(core);
@@ -324,18 +327,16 @@ impl Core {
                     self.wake(conn, |slot| slot.closing = Some(Box::new(rest)));
                 }
                 Output::Datagram { link, to, bytes } => match self.links.get(usize::from(link.0)) {
-                    Some(LinkPort::Udp(port)) => {
-                        port.send(self.clock.to_system(now.at), to, bytes, &mut self.stats);
-                    }
-                    _ => self.stats.datagrams_dropped += 1,
+                    Some(LinkPort::Udp(port)) => port.send(self.clock.to_system(now.at), to, bytes),
+                    _ => self.stats.link_gone += 1,
                 },
                 Output::Multicast { link, radius, bytes } => match self.links.get(usize::from(link.0)) {
-                    Some(LinkPort::Udp(port)) => port.send_to_groups(radius, &bytes, &mut self.stats),
-                    _ => self.stats.datagrams_dropped += 1,
+                    Some(LinkPort::Udp(port)) => port.send_to_groups(radius, &bytes),
+                    _ => self.stats.link_gone += 1,
                 },
                 Output::SerialWrite { link, bytes } => match self.links.get(usize::from(link.0)) {
-                    Some(LinkPort::Serial(port)) => port.write(bytes, &mut self.stats),
-                    _ => self.stats.serial_dropped += 1,
+                    Some(LinkPort::Serial(port)) => port.write(bytes),
+                    _ => self.stats.link_gone += 1,
                 },
                 Output::Dial { upstream, endpoint } => self.dials.push((upstream, endpoint, Errand::Dial)),
                 Output::Probe { upstream, endpoint } => self.dials.push((upstream, endpoint, Errand::Probe)),
@@ -409,11 +410,29 @@ impl Core {
         self.slots.try_remove(conn.0 as usize).and_then(|slot| slot.closing)
     }
 
+    /// The engine is about to be asked, or to tell about itself.
+    pub(super) fn tell_ports(&mut self) {
+        self.engine.set_ports(self.links.iter().map(|link| match link {
+            LinkPort::None => PortStats::default(),
+            LinkPort::Udp(port) => port.stats(),
+            LinkPort::Serial(port) => port.stats(),
+        }));
+    }
+
     fn add_link(&mut self, link: LinkId, port: LinkPort) {
         let at = usize::from(link.0);
         if self.links.len() <= at {
             self.links.resize_with(at + 1, || LinkPort::None);
         }
-        self.links[at] = port;
+        self.replace_link(at, port);
+    }
+
+    /// A socket that is in use no longer says goodbye.
+    fn replace_link(&mut self, at: usize, port: LinkPort) {
+        let LinkPort::Udp(before) = std::mem::replace(&mut self.links[at], port) else { return };
+        let goes_on = |link: &LinkPort| matches!(link, LinkPort::Udp(port) if Rc::ptr_eq(port, &before));
+        if !self.links.iter().any(goes_on) {
+            before.close();
+        }
     }
 }

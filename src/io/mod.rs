@@ -26,7 +26,7 @@ mod websocket;
 
 pub use disk::{Disk, serve_replies};
 pub use driver::{Driver, Stats};
-pub use dtls::{DtlsIdentity, Stats as DtlsStats};
+pub use dtls::DtlsIdentity;
 pub use listener::{
     Listener, ListenerOptions, Listening, SocketFile, bind_listener, bind_unix, bind_unix_listener, let_share_port,
     set_socket_mode,

@@ -2,6 +2,7 @@
 
 mod doors;
 mod page;
+mod radios;
 mod status;
 
 use std::io::{Read, Write};
@@ -26,7 +27,7 @@ fn get(at: SocketAddr, path: &str) -> String {
 
 /// The body of a good answer.
 #[track_caller]
-fn body(at: SocketAddr, path: &str) -> String {
+pub(crate) fn body(at: SocketAddr, path: &str) -> String {
     let answer = get(at, path);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{answer}");

@@ -1,19 +1,21 @@
-//! DTLS as OpenSSL speaks it: with pre-shared keys and certificates, and what a node may do that proved its name so.
+//! DTLS as OpenSSL and Mbed TLS speak it: with pre-shared keys and certificates, and what a node may do that proved its name so.
 
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use moteway::mqtt::QoS;
 use moteway::mqttsn::{
     Connect, Message, MsgId, PROTOCOL_ID, Publish, PublishQos, Register, ReturnCode, Topic, TopicId,
 };
+use serde_json::Value;
 
+use crate::admin::body;
 use crate::harness::certs::Certs;
 use crate::harness::client::v5;
 use crate::harness::gateway::Gateway;
-use crate::harness::{BOUND, free_port};
+use crate::harness::{BOUND, free_port, peers, until};
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
 
@@ -53,6 +55,13 @@ impl Node {
         let (cert, key) = certs.client();
         let [ca, cert, key] = [certs.ca(), cert, key].map(|path| path.display().to_string());
         Self::start(port, &["-verify_return_error", "-CAfile", &ca, "-cert", &cert, "-key", &key])
+    }
+
+    /// Waits until it has ended by itself: it was told that nothing comes any more.
+    #[track_caller]
+    fn ends(&mut self) {
+        assert_eq!(self.octets.recv_timeout(BOUND), Err(RecvTimeoutError::Disconnected));
+        self.child.wait().unwrap();
     }
 
     fn send(&mut self, message: &Message<'_>) {
@@ -163,4 +172,64 @@ fn a_wrong_key_a_strange_certificate_and_garbage_come_to_nothing_and_stop_nobody
     assert!(noise.recv(&mut [0; 100]).is_err(), "somebody answered in the clear");
     let topic = good.register("still/here");
     assert!(good.publish(topic, b"yes").is_accepted());
+}
+
+/// The figures of the only link.
+fn figures(gateway: &Gateway) -> Value {
+    let ran = gateway.ask(&["status", "--json"]);
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    report["links"][0]["dtls"].clone()
+}
+
+#[test]
+fn associations_are_counted_and_ended_with_a_word_when_they_are_idle_and_when_the_gateway_stops() {
+    let (certs, dir) = (Certs::new(), tempfile::tempdir().unwrap());
+    let (mut gateway, port) = gateway(&certs, &dir.path().join("psk"), "");
+    let mut nodes = [Node::with_key(port, "node-7", KEY), Node::with_certificate(port, &certs)];
+    nodes[0].connect("one");
+    nodes[1].connect("other");
+    let _unknown = Node::with_key(port, "node-8", KEY);
+    let _wrong = Node::with_key(port, "node-7", "ff112233445566778899aabbccddeeff");
+    until("all that can fail has failed", || {
+        let failed = figures(&gateway)["failed"].clone();
+        failed["unknown-identity"] == 1 && failed["wrong-key"] == 1
+    });
+    let figures = figures(&gateway);
+    assert_eq!((&figures["associations"], &figures["opened"]), (&2.into(), &2.into()), "{figures}");
+    let metrics = body(gateway.http(), "/metrics");
+    for line in [
+        "moteway_dtls_associations{link=\"radio\"} 2",
+        "moteway_dtls_opened_total{link=\"radio\"} 2",
+        "moteway_dtls_failed_total{link=\"radio\",reason=\"unknown-identity\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+    let (status, _) = gateway.terminate();
+    assert!(status.success());
+    nodes.iter_mut().for_each(Node::ends);
+}
+
+#[test]
+fn a_node_that_says_nothing_for_too_long_is_told_that_its_association_ends() {
+    let (certs, dir) = (Certs::new(), tempfile::tempdir().unwrap());
+    let (gateway, port) = gateway(&certs, &dir.path().join("psk"), "idle_timeout = \"1s\"\n");
+    let mut node = Node::with_key(port, "node-7", KEY);
+    node.connect("one");
+    node.ends();
+    assert_eq!(figures(&gateway)["idle"], 1);
+}
+
+#[test]
+fn mbed_tls_connects_with_a_key_and_with_a_certificate_by_its_own_choice_of_suites() {
+    let (certs, dir) = (Certs::new(), tempfile::tempdir().unwrap());
+    let (gateway, port) = gateway(&certs, &dir.path().join("psk"), "");
+    let mut subscriber = gateway.client(&v5("subscriber"));
+    subscriber.subscribe("field/#", QoS::AtLeastOnce);
+    let (cert, key) = certs.client();
+    let [ca, cert, key] = [certs.ca(), cert, key].map(|path| path.display().to_string());
+    for how in [&["key", "node-7", KEY][..], &["certificate", &ca, &cert, &key]] {
+        peers::run_script("mbedtls_node.py", &[&[&*port.to_string()], how].concat());
+        subscriber.expect("field/mbed", "hello");
+    }
+    assert_eq!(figures(&gateway)["opened"], 2);
 }

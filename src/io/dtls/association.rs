@@ -6,6 +6,7 @@ use std::time::Instant;
 use dimpl::{Dtls, Output};
 
 use crate::io::dtls::identity::Current;
+use crate::io::dtls::keys::Asked;
 
 /// A record with its header is at most this long.
 const MAX_RECORD_BYTES: usize = 16 * 1024 + 512;
@@ -25,6 +26,12 @@ pub(super) enum Phase {
 pub(super) enum End {
     /// The peer said so.
     Closed,
+    /// It was silent for too long.
+    Silent,
+    /// Its certificate is not accepted, or it has shown none.
+    Untrusted(String),
+    /// What it sent cannot be deciphered, or not be made out.
+    Garbled(String),
     Failed(String),
 }
 
@@ -47,6 +54,8 @@ pub(super) struct Association {
     pub(super) identity: Option<String>,
     /// The certificate, if one is asked for, was good.
     trusted: bool,
+    /// Whose pre-shared key was asked for. Who has none is not told, and cannot come in.
+    pub(super) asked: Option<Asked>,
     pub(super) heard_at: Instant,
     /// When the library wants to be called.
     pub(super) retry_at: Instant,
@@ -55,19 +64,33 @@ pub(super) struct Association {
 }
 
 impl Association {
-    pub(super) fn new(current: Rc<Current>, now: Instant) -> Self {
-        let dtls = current.server(now);
+    /// That of whoever sent this ClientHello.
+    pub(super) fn new(current: Rc<Current>, now: Instant, hello: &[u8]) -> Self {
+        let dtls = current.server(now, hello);
         let phase = Phase::Hello;
-        Self { dtls, current, phase, identity: None, trusted: false, heard_at: now, retry_at: now, timer_at: None }
+        Self {
+            dtls,
+            current,
+            phase,
+            identity: None,
+            trusted: false,
+            asked: None,
+            heard_at: now,
+            retry_at: now,
+            timer_at: None,
+        }
     }
 
     /// A datagram came.
     pub(super) fn handle_packet(&mut self, now: Instant, packet: &[u8], buffer: &mut Vec<u8>) -> Progress {
         let result = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet));
         self.heard_at = now;
-        if let Some(identity) = self.current.keys.as_ref().and_then(|keys| keys.take_asked()) {
-            self.identity = Some(identity);
-            self.trusted = true;
+        if let Some(asked) = self.current.keys.as_ref().and_then(|keys| keys.take_asked()) {
+            if let Asked::Known(identity) = &asked {
+                self.identity = Some(identity.clone());
+                self.trusted = true;
+            }
+            self.asked = Some(asked);
         }
         self.finish(result, buffer)
     }
@@ -96,7 +119,13 @@ impl Association {
         if let Err(error) = result
             && progress.end.is_none()
         {
-            progress.end = Some(End::Failed(error.to_string()));
+            let why = error.to_string();
+            progress.end = Some(match error {
+                dimpl::Error::CertificateError(_) => End::Untrusted(why),
+                dimpl::Error::CryptoError(_) => End::Garbled(why),
+                dimpl::Error::Timeout(_) => End::Silent,
+                _ => End::Failed(why),
+            });
         }
         progress
     }
@@ -122,11 +151,11 @@ impl Association {
                         self.identity = name;
                         self.trusted = true;
                     }
-                    Err(why) => progress.end = Some(End::Failed(why)),
+                    Err(why) => progress.end = Some(End::Untrusted(why)),
                 },
                 Output::Connected if self.trusted || !self.current.asks_for_a_name() => self.phase = Phase::Open,
                 Output::Connected => {
-                    progress.end = Some(End::Failed("it proved no name".to_owned()));
+                    progress.end = Some(End::Untrusted("it proved no name".to_owned()));
                 }
                 Output::ApplicationData(data) if self.phase == Phase::Open && progress.end.is_none() => {
                     progress.data.push(data.to_vec());
@@ -156,6 +185,23 @@ fn asks_for_cookie(packet: &[u8]) -> bool {
         Some(&SERVER_HELLO) => message.get(14..22) == Some(&RETRY),
         _ => false,
     }
+}
+
+/// Whether a ClientHello offers this cipher suite (RFC 6347, 4.2.1). Of one in fragments, only the first is looked at.
+pub(super) fn offers(hello: &[u8], suite: u16) -> bool {
+    /// Header of the message, version and random number.
+    const FIXED_BYTES: usize = 12 + 2 + 32;
+    let suites = || {
+        let mut rest = hello.get(HEADER_BYTES + FIXED_BYTES..)?;
+        // Session and cookie.
+        for _ in 0..2 {
+            let (length, behind) = rest.split_first()?;
+            rest = behind.get(usize::from(*length)..)?;
+        }
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        rest.get(..usize::from(u16::from_be_bytes(*length)))
+    };
+    suites().is_some_and(|suites| suites.chunks_exact(2).any(|one| one == suite.to_be_bytes()))
 }
 
 /// Of a record.

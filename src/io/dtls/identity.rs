@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dimpl::crypto::Dtls12CipherSuite;
 use dimpl::{Config, Dtls, DtlsCertificate};
 use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
@@ -13,6 +14,7 @@ use rustls::time_provider::TimeProvider;
 
 use crate::config::{self, ClientCert};
 use crate::engine::certificate_name;
+use crate::io::dtls::association::offers;
 use crate::io::dtls::crypto;
 use crate::io::dtls::keys::Keys;
 use crate::io::tls::{Reload, TlsError, Validity, certificates, client_verifier, private_key};
@@ -99,12 +101,15 @@ impl Current {
         Ok(Self { config: Arc::new(config), certificate, clients, keys, name: dtls.identity, time: time.clone() })
     }
 
-    /// Our side of a handshake.
-    pub(super) fn server(&self, now: Instant) -> Dtls {
+    /// Our side of the handshake that begins with this ClientHello. Who offers a suite with pre-shared keys has one,
+    /// while suites with certificates are offered by many that have none to show: so a key is taken where both would
+    /// do. The library goes by the order of the offer instead, and Mbed TLS has its certificates first.
+    pub(super) fn server(&self, now: Instant, hello: &[u8]) -> Dtls {
         let config = Arc::clone(&self.config);
+        let by_key = self.keys.is_some() && offers(hello, Dtls12CipherSuite::PSK_AES128_CCM_8.as_u16());
         match &self.certificate {
-            Some(certificate) => Dtls::new_auto(config, certificate.clone(), now),
-            None => Dtls::new_12_psk(config, now),
+            Some(certificate) if !by_key => Dtls::new_auto(config, certificate.clone(), now),
+            _ => Dtls::new_12_psk(config, now),
         }
     }
 

@@ -15,12 +15,19 @@ const MIN_KEY_BYTES: usize = 8;
 const MAX_KEY_BYTES: usize = 64;
 const MAX_IDENTITY_BYTES: usize = 128;
 
+/// What came of a look for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asked {
+    Known(String),
+    Unknown,
+}
+
 /// What a `psk_file` holds: identities and their keys.
 #[derive(Default)]
 pub(super) struct Keys {
     keys: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Who was looked up last. One handshake is served at a time, so whoever serves it knows whose it is.
-    asked: Mutex<Option<String>>,
+    asked: Mutex<Option<Asked>>,
 }
 
 impl Keys {
@@ -49,8 +56,8 @@ impl Keys {
         Ok(Self { keys, asked: Mutex::default() })
     }
 
-    /// The identity that was looked up since the last call, if there is a key for it.
-    pub(super) fn take_asked(&self) -> Option<String> {
+    /// The identity that was looked up since the last call.
+    pub(super) fn take_asked(&self) -> Option<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -80,10 +87,10 @@ fn hexadecimal(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 impl PskResolver for Keys {
     fn resolve(&self, identity: &[u8]) -> Option<Vec<u8>> {
-        let identity = std::str::from_utf8(identity).ok()?;
-        let key = self.keys.get(identity)?;
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity.to_owned());
-        Some(key.to_vec())
+        let found = std::str::from_utf8(identity).ok().and_then(|identity| self.keys.get_key_value(identity));
+        let asked = found.map_or(Asked::Unknown, |(identity, _)| Asked::Known(identity.clone()));
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+        found.map(|(_, key)| key.to_vec())
     }
 }
 
@@ -109,10 +116,11 @@ mod tests {
         let keys =
             read_text("# nodes\n\nnode-7:00112233445566778899AAbbccddeeff\nurn:dev:1:0102030405060708\n").unwrap();
         assert_eq!(keys.resolve(b"urn:dev:1").unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(keys.take_asked().as_deref(), Some("urn:dev:1"));
+        assert_eq!(keys.take_asked(), Some(Asked::Known("urn:dev:1".to_owned())));
+        assert_eq!(keys.take_asked(), None);
         assert_eq!(keys.resolve(b"node-8"), None);
         assert_eq!(keys.resolve(b"\xFF"), None);
-        assert_eq!(keys.take_asked(), None);
+        assert_eq!(keys.take_asked(), Some(Asked::Unknown));
         assert_eq!(keys.resolve(b"node-7").unwrap()[9..11], [0x99, 0xAA]);
     }
 

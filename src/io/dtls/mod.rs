@@ -13,5 +13,4 @@ mod table;
 mod tests;
 
 pub use identity::DtlsIdentity;
-pub use table::Stats;
 pub(super) use table::{Associations, Event};

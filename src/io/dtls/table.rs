@@ -11,6 +11,8 @@ use hashbrown::HashMap;
 
 use crate::io::dtls::association::{Association, End, Phase, Progress, is_client_hello, is_plain};
 use crate::io::dtls::identity::DtlsIdentity;
+use crate::io::dtls::keys::Asked;
+use crate::metrics::DtlsStats;
 use crate::time::Duration;
 
 /// What the table wants done, in order.
@@ -40,25 +42,6 @@ pub(in crate::io) enum Event {
     },
 }
 
-/// What became of datagrams and handshakes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Handshakes that ended well.
-    pub opened: u64,
-    /// Handshakes that failed, or took too long.
-    pub failed: u64,
-    /// Handshakes that gave way to others before they had sent back their cookie.
-    pub displaced: u64,
-    /// ClientHellos not looked at: too many in a second, or in handshakes already.
-    pub hellos_dropped: u64,
-    /// Associations closed after a long silence.
-    pub idle: u64,
-    /// Associations closed, the quietest one, because another came and there were as many as there may be.
-    pub evicted: u64,
-    /// Datagrams of no association, received or to be sent.
-    pub strays: u64,
-}
-
 type Key = (SocketAddr, bool);
 
 /// All associations of one link.
@@ -72,7 +55,7 @@ pub(in crate::io) struct Associations {
     /// Lent to the library.
     buffer: Vec<u8>,
     events: Vec<Event>,
-    pub(super) stats: Stats,
+    stats: DtlsStats,
 }
 
 impl Associations {
@@ -85,7 +68,7 @@ impl Associations {
             timers: BTreeSet::new(),
             buffer: vec![0; 2048],
             events: Vec::new(),
-            stats: Stats::default(),
+            stats: DtlsStats::default(),
         }
     }
 
@@ -94,8 +77,19 @@ impl Associations {
         mem::take(&mut self.events)
     }
 
-    pub(in crate::io) fn stats(&self) -> Stats {
-        self.stats
+    pub(in crate::io) fn stats(&self) -> DtlsStats {
+        let (associations, handshakes) = (self.open.len() as u64, self.handshakes.len() as u64);
+        DtlsStats { associations, handshakes, ..self.stats }
+    }
+
+    /// Ends all that stand, and tells the nodes. Handshakes are dropped in silence.
+    pub(in crate::io) fn close(&mut self) {
+        for (peer, mut one) in self.open.drain() {
+            let progress = one.close(&mut self.buffer);
+            self.events.extend(progress.packets.into_iter().map(|bytes| Event::Send { to: peer, bytes }));
+        }
+        self.handshakes.clear();
+        self.timers.clear();
     }
 
     /// A datagram came from an address.
@@ -112,7 +106,7 @@ impl Associations {
                 self.stats.hellos_dropped += 1;
                 return;
             }
-            self.handshakes.insert(from, Association::new(self.identity.current(), now));
+            self.handshakes.insert(from, Association::new(self.identity.current(), now, bytes));
         }
         let key = (from, !(shakes || hello));
         let Some(mut one) = self.remove(key) else {
@@ -151,8 +145,7 @@ impl Associations {
             };
             if now >= self.idle_at(&one) {
                 let progress = one.close(&mut self.buffer);
-                self.stats.idle += u64::from(open);
-                self.drop_association(key, progress, End::Closed);
+                self.drop_association(key, &one, progress, End::Silent);
             } else {
                 let progress = one.handle_timeout(now, &mut self.buffer);
                 self.settle(now, key, one, progress);
@@ -174,7 +167,7 @@ impl Associations {
         let (peer, was_open) = key;
         if let Some(end) = progress.end.take() {
             self.unset_timer(key, &one);
-            self.drop_association(key, progress, end);
+            self.drop_association(key, &one, progress, end);
             return;
         }
         self.send_all(peer, progress.packets);
@@ -208,7 +201,8 @@ impl Associations {
             self.stats.evicted += 1;
             self.unset_timer((quietest, true), &one);
             let progress = one.close(&mut self.buffer);
-            self.drop_association((quietest, true), progress, End::Closed);
+            self.send_all(quietest, progress.packets);
+            self.events.push(Event::Gone { peer: quietest });
         }
     }
 
@@ -228,20 +222,29 @@ impl Associations {
         true
     }
 
-    fn drop_association(&mut self, (peer, open): Key, progress: Progress, end: End) {
+    fn drop_association(&mut self, (peer, open): Key, one: &Association, progress: Progress, end: End) {
         self.send_all(peer, progress.packets);
         for bytes in progress.data {
             self.events.push(Event::Data { peer, bytes });
         }
         if open {
+            self.stats.idle += u64::from(end == End::Silent);
+            self.stats.closed += u64::from(end != End::Silent);
             self.events.push(Event::Gone { peer });
             return;
         }
-        self.stats.failed += 1;
-        let why = match end {
-            End::Closed => "it gave up".to_owned(),
-            End::Failed(why) => why,
+        let failed = &mut self.stats.failed;
+        let (count, why) = match (&one.asked, end) {
+            (Some(Asked::Unknown), _) => {
+                (&mut failed.unknown_identity, "there is no key for its identity".to_owned())
+            }
+            (Some(Asked::Known(_)), End::Garbled(_)) => (&mut failed.wrong_key, "its key is another".to_owned()),
+            (_, End::Closed) => (&mut failed.closed, "it gave up".to_owned()),
+            (_, End::Silent) => (&mut failed.timeout, "it took too long".to_owned()),
+            (_, End::Untrusted(why)) => (&mut failed.certificate, why),
+            (_, End::Garbled(why) | End::Failed(why)) => (&mut failed.protocol, why),
         };
+        *count += 1;
         self.events.push(Event::Refused { peer, why });
     }
 

@@ -10,9 +10,11 @@ use std::time::Instant;
 use dimpl::{Config, Dtls, DtlsCertificate, Output, ProtocolVersion, PskResolver};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
+use super::association::offers;
 use super::{Associations, DtlsIdentity, Event, crypto};
 use crate::config::LinkDtls;
 use crate::io::tls::{Reload, Validity};
+use crate::metrics::DtlsFailures;
 use crate::time::Duration;
 
 /// The clock of this machine is right.
@@ -224,7 +226,8 @@ fn a_pre_shared_key_and_certificates_of_both_versions_prove_a_name_and_carry_mes
         gateway.table.send(gateway.now, node.address, b"late");
     }
     let stats = gateway.table.stats();
-    assert_eq!((stats.opened, stats.failed, stats.strays), (3, 0, 3));
+    assert_eq!((stats.opened, stats.failed.total(), stats.strays), (3, 0, 3));
+    assert_eq!((stats.associations, stats.handshakes, stats.closed), (0, 0, 3));
 }
 
 #[test]
@@ -241,17 +244,25 @@ fn who_has_no_key_the_wrong_key_or_a_strange_certificate_does_not_come_in() {
     ];
     for mut node in nodes {
         gateway.talk(&mut node);
-        if gateway.events.is_empty() {
-            // A wrong key shows by nothing that can be read: time passes.
-            gateway.now += 100 * SECOND;
-            gateway.table.handle_timeout(gateway.now);
-            gateway.deliver(&mut node);
-        }
         let events = gateway.events();
         assert!(matches!(&events[..], [Event::Refused { peer, .. }] if *peer == node.address), "{events:?}");
         assert_eq!(gateway.table.deadline(), None);
     }
-    assert_eq!(gateway.table.stats().failed, 4);
+    let failed = DtlsFailures { unknown_identity: 1, wrong_key: 1, certificate: 2, ..DtlsFailures::default() };
+    assert_eq!(gateway.table.stats().failed, failed);
+}
+
+#[test]
+fn the_suites_that_a_hello_offers_are_found_and_a_short_one_offers_nothing() {
+    let now = Instant::now();
+    let by_key = Node::with_psk(1, "node-7", KEY_7, now).sent.pop_front().unwrap();
+    let own = Authority::new().issue("node-9");
+    let by_certificate = Node::with_certificate(2, ProtocolVersion::DTLS1_2, own, now).sent.pop_front().unwrap();
+    assert!(offers(&by_key, 0xC0A8) && !offers(&by_certificate, 0xC0A8));
+    assert!(offers(&by_certificate, 0xC02B));
+    // Behind the header of record and message, version, random number, session, cookie, and the length of the suites.
+    let end = 13 + 12 + 2 + 32 + 1 + 1 + 2 + 2;
+    assert!((0..end).all(|length| !offers(&by_key[..length], 0xC0A8)));
 }
 
 #[test]
@@ -318,7 +329,7 @@ fn forged_hellos_are_bounded_in_number_and_rate_and_give_way_to_each_other() {
     assert!(node.connected, "the table is full of forged ones");
     gateway.now += 50 * SECOND;
     gateway.table.handle_timeout(gateway.now);
-    assert_eq!(gateway.table.stats().failed, 3);
+    assert_eq!(gateway.table.stats().failed, DtlsFailures { timeout: 3, ..DtlsFailures::default() });
 }
 
 #[test]
@@ -346,6 +357,31 @@ fn associations_are_bounded_the_quietest_gives_way_and_silence_ends_them() {
     assert_eq!(gateway.events(), [Event::Gone { peer: nodes[2].address }]);
     let stats = gateway.table.stats();
     assert_eq!((stats.opened, stats.evicted, stats.idle), (3, 1, 1));
+}
+
+#[test]
+fn whoever_has_an_association_is_told_when_the_link_goes() {
+    let authority = Authority::new();
+    let mut gateway = Gateway::new(&authority.settings());
+    let own = authority.issue("node-9");
+    let mut nodes = [
+        Node::with_psk(1, "node-7", KEY_7, gateway.now),
+        Node::with_certificate(2, ProtocolVersion::DTLS1_3, own, gateway.now),
+    ];
+    nodes.iter_mut().for_each(|node| gateway.talk(node));
+    let beginner = Node::with_psk(3, "node-7", KEY_7, gateway.now);
+    gateway.table.handle_datagram(gateway.now, beginner.address, &beginner.sent[0]);
+    gateway.table.take_events();
+    let stats = gateway.table.stats();
+    assert_eq!((stats.associations, stats.handshakes), (2, 1));
+    gateway.table.close();
+    for event in gateway.table.take_events() {
+        let Event::Send { to, bytes } = event else { panic!("{event:?}") };
+        nodes.iter_mut().find(|node| node.address == to).unwrap().hear(&bytes);
+    }
+    assert!(nodes.iter().all(|node| node.closed));
+    let stats = gateway.table.stats();
+    assert_eq!((stats.associations, stats.handshakes, gateway.table.deadline()), (0, 0, None));
 }
 
 #[test]

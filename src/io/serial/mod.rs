@@ -17,9 +17,10 @@ use tokio_serial::{ClearBuffer, DataBits, FlowControl, Parity, SerialPort as _, 
 use crate::config::{LinkId, SerialLink};
 use crate::engine::Input;
 use crate::io::Driver;
-use crate::io::driver::{Core, Stats};
+use crate::io::driver::Core;
 use crate::io::serial::pace::Pace;
 use crate::io::share::come_back_later;
+use crate::metrics::PortStats;
 use crate::time::{Duration, Now};
 
 /// Between two attempts to open a port.
@@ -39,6 +40,7 @@ pub(super) struct SerialPort {
     /// Bytes of the head that are already written.
     written: Cell<usize>,
     is_open: Cell<bool>,
+    dropped: Cell<u64>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -93,10 +95,10 @@ fn open(options: &SerialLink) -> tokio_serial::Result<Port> {
 
 impl SerialPort {
     /// Queues bytes for the port; drops them when it is closed or slow.
-    pub(super) fn write(&self, bytes: Vec<u8>, stats: &mut Stats) {
+    pub(super) fn write(&self, bytes: Vec<u8>) {
         let queued_bytes = self.queued_bytes.get() + bytes.len();
         if !self.is_open.get() || queued_bytes > MAX_QUEUED_BYTES {
-            stats.serial_dropped += 1;
+            self.dropped.set(self.dropped.get() + 1);
             return;
         }
         self.queued_bytes.set(queued_bytes);
@@ -104,6 +106,10 @@ impl SerialPort {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
         }
+    }
+
+    pub(super) fn stats(&self) -> PortStats {
+        PortStats { dropped: self.dropped.get(), ..PortStats::default() }
     }
 
     fn close(&self) {
@@ -235,16 +241,15 @@ mod tests {
     #[test]
     fn a_port_that_is_slow_or_closed_costs_messages_and_they_are_counted() {
         let port = SerialPort::default();
-        let mut stats = Stats::default();
-        port.write(vec![0; 10], &mut stats);
-        assert_eq!((stats.serial_dropped, port.queue.borrow().len()), (1, 0), "it was never opened");
+        port.write(vec![0; 10]);
+        assert_eq!((port.stats().dropped, port.queue.borrow().len()), (1, 0), "it was never opened");
         port.is_open.set(true);
         for _ in 0..MAX_QUEUED_BYTES / 1024 {
-            port.write(vec![0; 1024], &mut stats);
+            port.write(vec![0; 1024]);
         }
-        assert_eq!(stats.serial_dropped, 1);
-        port.write(vec![0; 1], &mut stats);
-        assert_eq!((stats.serial_dropped, port.queued_bytes.get()), (2, MAX_QUEUED_BYTES));
+        assert_eq!(port.stats().dropped, 1);
+        port.write(vec![0; 1]);
+        assert_eq!((port.stats().dropped, port.queued_bytes.get()), (2, MAX_QUEUED_BYTES));
         port.close();
         assert_eq!((port.queue.borrow().len(), port.queued_bytes.get()), (0, 0));
     }

@@ -22,14 +22,14 @@ use tokio::task::JoinSet;
 use crate::config::{LinkId, UdpLink};
 use crate::engine::Input;
 use crate::io::Driver;
-use crate::io::driver::{Core, Stats};
+use crate::io::driver::Core;
 use crate::io::dtls::DtlsIdentity;
 use crate::io::share::come_back_later;
 use crate::io::udp::batch::Batch;
 use crate::io::udp::multicast::Place;
 use crate::io::udp::overflow::Overflow;
 use crate::io::udp::secure::Secure;
-use crate::metrics::{Level, Notice};
+use crate::metrics::{Level, Notice, PortStats};
 use crate::time::Now;
 
 /// Batches received in one go before other tasks get their turn.
@@ -54,6 +54,7 @@ pub struct UdpPort {
     batch: RefCell<Batch>,
     overflow: RefCell<Overflow>,
     secure: Option<Secure>,
+    stats: Cell<PortStats>,
     task: RefCell<Option<Waker>>,
 }
 
@@ -108,6 +109,7 @@ pub fn bind_udp(options: UdpOptions<'_>, beside: Option<&UdpPort>) -> io::Result
         batch: RefCell::new(Batch::new()),
         overflow: RefCell::new(Overflow::new(&socket)?),
         secure: dtls.map(Secure::new),
+        stats: Cell::default(),
         task: RefCell::default(),
         socket,
     }))
@@ -133,7 +135,7 @@ pub async fn serve_udp(driver: Rc<Driver>, link: LinkId, port: Rc<UdpPort>) {
             secure.poll_alarm(&port, &driver, link, &mut core, now, alarm.as_mut(), cx);
         }
         port.gathering.set(false);
-        port.poll_queue(cx, &mut core.stats);
+        port.poll_queue(cx);
         driver.end_turn(core);
         Poll::<()>::Pending
     })
@@ -162,29 +164,31 @@ impl UdpPort {
     }
 
     /// Sends a message, encrypted where the link is.
-    pub(super) fn send(&self, now: std::time::Instant, to: SocketAddr, bytes: Vec<u8>, stats: &mut Stats) {
+    pub(super) fn send(&self, now: std::time::Instant, to: SocketAddr, bytes: Vec<u8>) {
         match &self.secure {
-            Some(secure) => secure.send(self, now, to, &bytes, stats),
-            None => self.transmit(to, bytes, stats),
+            Some(secure) => secure.send(self, now, to, &bytes),
+            None => self.transmit(to, bytes),
         }
     }
 
     /// Sends a message to each group, so many hops far; 0: as far as it may go.
-    pub(super) fn send_to_groups(&self, radius: u8, bytes: &[u8], stats: &mut Stats) {
+    pub(super) fn send_to_groups(&self, radius: u8, bytes: &[u8]) {
         let hops = if radius == 0 { self.hops } else { radius.min(self.hops) };
         for place in &self.places {
-            stats.datagrams_dropped += u64::from(place.send(&self.socket, hops, bytes).is_err());
+            if place.send(&self.socket, hops, bytes).is_err() {
+                self.count(|stats| stats.dropped += 1);
+            }
         }
     }
 
     /// Sends a datagram now, or queues it when the socket is full or others are about to follow.
-    fn transmit(&self, to: SocketAddr, bytes: Vec<u8>, stats: &mut Stats) {
+    fn transmit(&self, to: SocketAddr, bytes: Vec<u8>) {
         let mut queue = self.queue.borrow_mut();
-        if !self.gathering.get() && queue.is_empty() && !would_block(self.socket.try_send_to(&bytes, to), stats) {
+        if !self.gathering.get() && queue.is_empty() && !self.would_block(self.socket.try_send_to(&bytes, to)) {
             return;
         }
         if queue.len() >= MAX_QUEUED_DATAGRAMS {
-            stats.datagrams_dropped += 1;
+            self.count(|stats| stats.dropped += 1);
             return;
         }
         queue.push_back((to, bytes));
@@ -201,7 +205,7 @@ impl UdpPort {
     }
 
     /// Sends what waits, as far as the socket takes it.
-    fn poll_queue(&self, cx: &mut Context<'_>, stats: &mut Stats) {
+    fn poll_queue(&self, cx: &mut Context<'_>) {
         let mut queue = self.queue.borrow_mut();
         let mut batch = self.batch.borrow_mut();
         while !queue.is_empty() {
@@ -213,7 +217,7 @@ impl UdpPort {
                 Err(error) if batch::is_not_ready(&error) => {}
                 // Of the first one. What is wrong with it is not wrong with the others.
                 Err(_) => {
-                    stats.datagrams_dropped += 1;
+                    self.count(|stats| stats.dropped += 1);
                     queue.pop_front();
                 }
             }
@@ -241,22 +245,40 @@ impl UdpPort {
         // There may be more than we can take.
         let lost = self.overflow.borrow_mut().look(now.at);
         if lost > 0 {
-            core.stats.datagrams_lost += lost;
+            self.count(|stats| stats.lost += lost);
             let detail = format!("{lost} came faster than they could be taken");
             core.notice(now, &Notice::new(Level::Warn, "datagrams lost", self.name.as_str(), detail));
         }
         come_back_later(cx);
     }
-}
 
-/// Whether the socket was full; counts a datagram that the system refused for good.
-fn would_block(sent: io::Result<usize>, stats: &mut Stats) -> bool {
-    match sent {
-        Ok(_) => false,
-        Err(error) if batch::is_not_ready(&error) => true,
-        Err(_) => {
-            stats.datagrams_dropped += 1;
-            false
+    /// Whether the socket was full; counts a datagram that the system refused for good.
+    fn would_block(&self, sent: io::Result<usize>) -> bool {
+        match sent {
+            Ok(_) => false,
+            Err(error) if batch::is_not_ready(&error) => true,
+            Err(_) => {
+                self.count(|stats| stats.dropped += 1);
+                false
+            }
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&mut PortStats)) {
+        let mut stats = self.stats.get();
+        count(&mut stats);
+        self.stats.set(stats);
+    }
+
+    /// What it counted so far.
+    pub(super) fn stats(&self) -> PortStats {
+        PortStats { dtls: self.secure.as_ref().map(Secure::stats), ..self.stats.get() }
+    }
+
+    /// Ends its associations, and tells the nodes as far as the socket takes it.
+    pub(super) fn close(&self) {
+        if let Some(secure) = &self.secure {
+            secure.close(self);
         }
     }
 }
@@ -272,19 +294,18 @@ mod tests {
         let options = UdpOptions { name: "udp", settings, mtu: 1400, dual_stack: false, dtls: None };
         let (port, receiver) = (bind_udp(options, None).unwrap(), UdpSocket::bind(local).await.unwrap());
         let to = receiver.local_addr().unwrap();
-        let mut stats = Stats::default();
         port.queue.borrow_mut().push_back((to, vec![0]));
         for i in 1..=MAX_QUEUED_DATAGRAMS {
-            port.transmit(to, vec![u8::try_from(i % 256).unwrap()], &mut stats);
+            port.transmit(to, vec![u8::try_from(i % 256).unwrap()]);
         }
-        assert_eq!((port.queue.borrow().len(), stats.datagrams_dropped), (MAX_QUEUED_DATAGRAMS, 1));
+        assert_eq!((port.queue.borrow().len(), port.stats().dropped), (MAX_QUEUED_DATAGRAMS, 1));
         port.queue.borrow_mut().truncate(50);
         poll_fn(|cx| {
-            port.poll_queue(cx, &mut stats);
+            port.poll_queue(cx);
             if port.queue.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        port.transmit(to, vec![50], &mut stats);
+        port.transmit(to, vec![50]);
         for i in 0..=50 {
             let mut byte = [0];
             receiver.recv(&mut byte).await.unwrap();

@@ -11,10 +11,10 @@ use tokio::time::Sleep;
 use crate::config::LinkId;
 use crate::engine::Input;
 use crate::io::Driver;
-use crate::io::driver::{Core, Stats};
+use crate::io::driver::Core;
 use crate::io::dtls::{Associations, DtlsIdentity, Event};
 use crate::io::udp::UdpPort;
-use crate::metrics::{Level, Notice};
+use crate::metrics::{DtlsStats, Level, Notice};
 use crate::time::Now;
 
 pub(super) struct Secure {
@@ -34,21 +34,28 @@ impl Secure {
         Rc::clone(&self.identity)
     }
 
+    pub(super) fn stats(&self) -> DtlsStats {
+        self.table.borrow().stats()
+    }
+
+    /// Ends all associations. The engine needs no word of it: the link is no more.
+    pub(super) fn close(&self, port: &UdpPort) {
+        let mut table = self.table.borrow_mut();
+        table.close();
+        for event in table.take_events() {
+            if let Event::Send { to, bytes } = event {
+                port.transmit(to, bytes);
+            }
+        }
+    }
+
     /// Encrypts a message and sends it.
-    pub(super) fn send(
-        &self,
-        port: &UdpPort,
-        now: std::time::Instant,
-        to: SocketAddr,
-        bytes: &[u8],
-        stats: &mut Stats,
-    ) {
+    pub(super) fn send(&self, port: &UdpPort, now: std::time::Instant, to: SocketAddr, bytes: &[u8]) {
         let mut table = self.table.borrow_mut();
         table.send(now, to, bytes);
-        stats.dtls = table.stats();
         for event in table.take_events() {
             match event {
-                Event::Send { to, bytes } => port.transmit(to, bytes, stats),
+                Event::Send { to, bytes } => port.transmit(to, bytes),
                 event => {
                     self.late.borrow_mut().push(event);
                     port.wake();
@@ -100,14 +107,13 @@ impl Secure {
 
     fn tell(&self, port: &UdpPort, link: LinkId, core: &mut Core, now: Now) {
         let events = self.table.borrow_mut().take_events();
-        core.stats.dtls = self.table.borrow().stats();
         self.tell_all(port, link, core, now, events);
     }
 
     fn tell_all(&self, port: &UdpPort, link: LinkId, core: &mut Core, now: Now, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::Send { to, bytes } => port.transmit(to, bytes, &mut core.stats),
+                Event::Send { to, bytes } => port.transmit(to, bytes),
                 Event::Opened { peer, identity } => {
                     core.input(now, Input::Identified { link, from: peer, identity: identity.as_deref() });
                 }
