@@ -210,6 +210,7 @@ impl Default for SerialLink {
             baud: 115_200,
             framing: Framing::Length,
             rtscts: false,
+            xonxoff: false,
             gap: Duration::ZERO,
             turnaround: Duration::ZERO,
         }

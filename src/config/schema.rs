@@ -440,6 +440,7 @@ pub struct SerialLink {
     pub baud: u32,
     pub framing: Framing,
     pub rtscts: bool,
+    pub xonxoff: bool,
     /// Silence between two messages to the line.
     pub gap: Duration,
     /// Silence between the last octet from the line and the next message to it.

@@ -137,8 +137,9 @@ fn links(config: &Config, found: &mut Vec<Finding>) {
             found.push(Finding::error(format!("link[{i}].{key}"), message, "give each link its own"));
         }
         seen.push(what);
-        if let LinkKind::Udp(udp) = &link.kind {
-            transport::check_link(i, udp, found);
+        match &link.kind {
+            LinkKind::Udp(udp) => transport::check_link(i, udp, found),
+            LinkKind::Serial(serial) => transport::check_line(i, serial, found),
         }
     }
 }

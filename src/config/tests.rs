@@ -243,6 +243,17 @@ fn one_mistake_is_one_diagnostic_with_place_and_remedy() {
             (5, 9),
             "\"length\", \"slip\", \"cobs\", \"hdlc\"",
         ),
+        (
+            "[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nframing=\"cobs\"\nxonxoff=true\n",
+            (6, 9),
+            "take `xonxoff` out, or write framing = \"xbee-escaped\"",
+        ),
+        (
+            "[[link]]\nname=\"a\"\nkind=\"serial\"\ndevice=\"/d\"\nframing=\"xbee-escaped\"\nxonxoff=true\n\
+             rtscts=true\n",
+            (6, 9),
+            "take one of them out",
+        ),
     ];
     for (text, place, remedy) in cases {
         let (line, column, said) = only(text);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::Finding;
 use crate::config::document::SourceMap;
-use crate::config::schema::{Bind, LinkDtls, Listener, Protocol, UdpLink};
+use crate::config::schema::{Bind, Framing, LinkDtls, Listener, Protocol, SerialLink, UdpLink};
 
 /// Checks listener number `i`. `map` tells what the file says and what is a default.
 pub(super) fn check(i: usize, listener: &Listener, map: &SourceMap, found: &mut Vec<Finding>) {
@@ -69,6 +69,19 @@ pub(super) fn check_link(i: usize, udp: &UdpLink, found: &mut Vec<Finding>) {
     }
     if let Some(dtls) = &udp.dtls {
         check_dtls(&format!("{path}.dtls"), dtls, found);
+    }
+}
+
+/// Checks the serial link number `i`.
+pub(super) fn check_line(i: usize, serial: &SerialLink, found: &mut Vec<Finding>) {
+    let mut error =
+        |message: &str, help: &str| found.push(Finding::error(format!("link[{i}].xonxoff"), message, help));
+    if serial.xonxoff && serial.framing != Framing::XbeeEscaped {
+        let message = "the octets 11 and 13 are part of messages in this framing, and `xonxoff` takes them out";
+        error(message, "take `xonxoff` out, or write framing = \"xbee-escaped\" where the module does it");
+    }
+    if serial.xonxoff && serial.rtscts {
+        error("a line has either `rtscts` or `xonxoff`", "take one of them out");
     }
 }
 

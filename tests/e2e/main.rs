@@ -15,6 +15,7 @@ mod dtls;
 mod endurance;
 mod fleet;
 mod flood;
+mod flow_control;
 mod full_disk;
 mod hostile;
 mod import;

@@ -21,7 +21,7 @@ pub(super) fn link(s: &mut Section<'_>) -> Link {
     const KINDS: &[(&str, Kind)] = &[("udp", Kind::Udp), ("serial", Kind::Serial)];
     const OF_UDP: &[&str] =
         &["bind", "multicast", "multicast_interfaces", "multicast_hops", "receive_buffer", "dtls"];
-    const OF_SERIAL: &[&str] = &["device", "baud", "framing", "rtscts", "gap", "turnaround"];
+    const OF_SERIAL: &[&str] = &["device", "baud", "framing", "rtscts", "xonxoff", "gap", "turnaround"];
     const MTU: RangeInclusive<u64> = 16..=65_535;
     let name = s.require("name", "\"radio\"", name).unwrap_or_default();
     let known_only = s.get("known_only", false, boolean);
@@ -76,6 +76,7 @@ fn serial_link(s: &mut Section<'_>) -> SerialLink {
         baud: s.get("baud", d.baud, integer(50..=4_000_000)),
         framing: s.get("framing", d.framing, choice(FRAMINGS)),
         rtscts: s.get("rtscts", d.rtscts, boolean),
+        xonxoff: s.get("xonxoff", d.xonxoff, boolean),
         gap: s.get("gap", d.gap, duration(PAUSE)),
         turnaround: s.get("turnaround", d.turnaround, duration(PAUSE)),
     }

@@ -84,7 +84,11 @@ impl Drop for Port {
 
 /// Always 8 data bits, no parity, one stop bit.
 fn open(options: &SerialLink) -> tokio_serial::Result<Port> {
-    let flow_control = if options.rtscts { FlowControl::Hardware } else { FlowControl::None };
+    let flow_control = match (options.rtscts, options.xonxoff) {
+        (true, _) => FlowControl::Hardware,
+        (false, true) => FlowControl::Software,
+        (false, false) => FlowControl::None,
+    };
     let settings = tokio_serial::new(options.device.to_string_lossy(), options.baud)
         .data_bits(DataBits::Eight)
         .parity(Parity::None)
@@ -226,8 +230,11 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     use nix::fcntl::OFlag;
-    use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-    use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+    use nix::pty::{grantpt, openpty, posix_openpt, ptsname_r, unlockpt};
+    use nix::sys::termios::{
+        ControlFlags, InputFlags, LocalFlags, OutputFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr,
+    };
+    use nix::unistd::ttyname;
     use tokio::net::UdpSocket;
     use tokio::runtime::{Builder, LocalOptions};
 
@@ -252,6 +259,29 @@ mod tests {
         assert_eq!((port.stats().dropped, port.queued_bytes.get()), (2, MAX_QUEUED_BYTES));
         port.close();
         assert_eq!((port.queue.borrow().len(), port.queued_bytes.get()), (0, 0));
+    }
+
+    #[test]
+    fn a_port_is_set_to_what_the_configuration_says() {
+        let pty = openpty(None, None).unwrap();
+        let device = ttyname(&pty.slave).unwrap();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        // Not every speed has a name of its own.
+        for (baud, rtscts, xonxoff) in [(9600, false, false), (115_200, true, false), (250_000, false, true)] {
+            let options = SerialLink { device: device.clone(), baud, rtscts, xonxoff, ..SerialLink::default() };
+            let opened = runtime.block_on(async { open(&options) }).unwrap();
+            let set = tcgetattr(&pty.slave).unwrap();
+            assert_eq!(opened.0.baud_rate().unwrap(), baud);
+            let control = set.control_flags;
+            assert_eq!(control & ControlFlags::CSIZE, ControlFlags::CS8);
+            assert!(!control.intersects(ControlFlags::PARENB | ControlFlags::CSTOPB), "{control:?}");
+            assert_eq!(control.contains(ControlFlags::CRTSCTS), rtscts);
+            let software = InputFlags::IXON | InputFlags::IXOFF;
+            let wanted = if xonxoff { software } else { InputFlags::empty() };
+            assert_eq!(set.input_flags & software, wanted);
+            assert!(!set.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG));
+            assert!(!set.output_flags.contains(OutputFlags::OPOST), "octets go out as they are");
+        }
     }
 
     struct NoDisk;
