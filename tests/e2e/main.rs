@@ -29,6 +29,7 @@ mod paho;
 mod radio;
 mod reload;
 mod rumqttc_clients;
+mod rumqttd;
 mod sessions;
 mod sn_clients;
 mod strictness;

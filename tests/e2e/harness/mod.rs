@@ -10,6 +10,7 @@ pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rabbitmq;
+pub(crate) mod rumqttd;
 pub(crate) mod sensor;
 pub(crate) mod tools;
 

@@ -1,4 +1,4 @@
-//! Client libraries of other languages, which `tests/run` installs.
+//! Client libraries of other languages, and a broker, which `tests/run` installs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,14 @@ use crate::harness::process::Process;
 fn installed() -> PathBuf {
     // Cargo's directory for tests lies in the target directory.
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers")
+}
+
+/// The program.
+#[track_caller]
+pub(crate) fn rumqttd() -> PathBuf {
+    let program = installed().join("bin/rumqttd");
+    assert!(program.exists(), "rumqttd is not installed here: tests/run installs it");
+    program
 }
 
 /// A Python that has paho-mqtt.
