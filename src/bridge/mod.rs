@@ -6,25 +6,31 @@
 //!
 //! It speaks MQTT 3.1.1 and 5.0 with the house's own codec. `tests/rumqttc.rs` shows why it is not rumqttc.
 
+mod acknowledged;
 mod answers;
 mod backoff;
 mod connect;
 mod context;
 mod end;
+mod ending;
 mod failover;
 mod flights;
 mod incoming;
 mod link;
+mod manner;
 mod outgoing;
 mod oversize;
 mod pace;
 mod port;
+mod property_bag;
+mod receive;
 mod reconfigure;
+mod releases;
 pub mod rule;
+mod stamp;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod trace;
 mod trial;
 mod upstream;
 

@@ -1,26 +1,25 @@
 //! From the queues of the out-rules to the upstream: what is sent next, and what its acknowledgements mean.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 
 use crate::bridge::backoff::Backoff;
-use crate::bridge::context::{Context, Lane, retained};
-use crate::bridge::end::End;
+use crate::bridge::context::{Context, retained};
 use crate::bridge::flights::{Flight, Flights};
 use crate::bridge::link::Link;
+use crate::bridge::manner::Manner;
 use crate::bridge::pace::Pace;
 use crate::bridge::port::FIRST_FIXED_PKID;
+use crate::bridge::property_bag;
+use crate::bridge::releases::Release;
 use crate::bridge::rule::Mapping;
-use crate::bridge::trace;
+use crate::bridge::stamp::Stamp;
 use crate::bridge::trial::Trial;
 use crate::config::{self, RuleRetain};
 use crate::metrics::Level;
 use crate::mqtt::alias::Telling;
 use crate::mqtt::publish::{Head, encode_head};
-use crate::mqtt::{
-    MAX_PACKET, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode, Version,
-};
-use crate::queue::{DestId, Outcome, Peeked, Refusal, Seq};
+use crate::mqtt::{MAX_PACKET, Publish, PublishProperties, QoS, ReasonCode, Version};
+use crate::queue::{DestId, Peeked, Seq};
 use crate::time::{Instant, earliest};
 
 /// So many bytes may wait for the transport before the queues are left alone. Enough to keep a fast line busy
@@ -35,18 +34,18 @@ const ALIAS_BYTES: usize = 3;
 pub(super) struct Source {
     name: String,
     mapping: Mapping,
-    dest: DestId,
+    pub(super) dest: DestId,
     priority: u8,
     /// The lane that goes before the backlog of its rule.
     is_live: bool,
     pace: Pace,
     trace: bool,
     retain: RuleRetain,
-    trial: Trial,
+    pub(super) trial: Trial,
     /// Messages sent on this link and not yet answered.
-    unanswered: usize,
+    pub(super) unanswered: usize,
     /// Some were refused for lack of quota: they are in flight for the queue, but no longer on their way.
-    refused: bool,
+    pub(super) refused: bool,
 }
 
 impl Source {
@@ -72,51 +71,32 @@ impl Source {
     }
 }
 
-/// A release on its way through the store.
-#[derive(Debug, Clone, Copy)]
-struct Release {
-    pkid: u16,
-    settled: bool,
-    /// The session was lost meanwhile, or the store could not take it: no PUBREL.
-    void: bool,
-}
-
 /// The outgoing half of one upstream's session.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// Higher rank first.
-    sources: Vec<Source>,
+    pub(super) sources: Vec<Source>,
     pub(super) flights: Flights,
     /// In the order of their PUBREC, which is the order of PUBREL [MQTT-4.6.0-4].
-    releases: VecDeque<Release>,
+    pub(super) releases: VecDeque<Release>,
     /// The number of the first of them.
-    first_release: u64,
+    pub(super) first_release: u64,
     /// QoS 2 messages up to here may have been sent before this process started.
     maybe_sent: Seq,
-    pause: Backoff,
-    pace: Pace,
+    pub(super) pause: Backoff,
+    manner: Manner,
     /// Something waits that may go then, if the window has room.
     pub(super) paced_until: Option<Instant>,
     /// The oldest message of each source, while pumping.
     heads: Vec<Option<Peeked>>,
     topic: String,
-    /// Topics have properties of the message in them, as Azure IoT Hub has it.
-    pub(super) property_bag: bool,
     /// What is said of a message beside what its publisher said.
     properties: Vec<u8>,
-    text: String,
-    /// Of these, what all messages have.
-    hop: Vec<u8>,
+    stamp: Stamp,
 }
 
 impl Outgoing {
-    pub(super) fn new(
-        mut sources: Vec<Source>,
-        recovered: Seq,
-        pause: Backoff,
-        pace: config::Pace,
-        hop: Vec<u8>,
-    ) -> Self {
+    pub(super) fn new(mut sources: Vec<Source>, recovered: Seq, pause: Backoff, manner: Manner) -> Self {
         sources.sort_by_key(|source| std::cmp::Reverse(source.rank()));
         Self {
             sources,
@@ -125,20 +105,18 @@ impl Outgoing {
             first_release: 1,
             maybe_sent: recovered,
             pause,
-            pace: Pace::new(pace),
+            manner,
             paced_until: None,
             heads: Vec::new(),
             topic: String::new(),
-            property_bag: false,
             properties: Vec::new(),
-            text: String::new(),
-            hop,
+            stamp: Stamp::default(),
         }
     }
 
     /// Other rules from now on, between two links. What is on its way for a rule that stays keeps its identifier.
-    pub(super) fn reconfigure(&mut self, mut sources: Vec<Source>, pace: config::Pace, hop: Vec<u8>) {
-        (self.pace, self.paced_until, self.hop) = (Pace::new(pace), None, hop);
+    pub(super) fn reconfigure(&mut self, mut sources: Vec<Source>, manner: Manner) {
+        (self.manner, self.paced_until) = (manner, None);
         sources.sort_by_key(|source| std::cmp::Reverse(source.rank()));
         let place = |dest: DestId| sources.iter().position(|source| source.dest == dest);
         let places: Vec<Option<usize>> = self.dests().map(place).collect();
@@ -190,7 +168,7 @@ impl Outgoing {
 
     /// When a source may send, if not now.
     fn opens_at(&mut self, source: usize, now: Instant) -> Option<Instant> {
-        self.pace.opens_at(now).max(self.sources[source].pace.opens_at(now))
+        self.manner.pace.opens_at(now).max(self.sources[source].pace.opens_at(now))
     }
 
     /// Takes the head that is next: the oldest among those of the highest rank that has any.
@@ -224,28 +202,31 @@ impl Outgoing {
     fn send(&mut self, ctx: &mut Context<'_>, link: &mut Link, i: usize, head: &Peeked) -> bool {
         self.free_vanished(link, i, head.seq);
         let Peeked { seq, ref message, .. } = *head;
-        if let Err(error) = self.sources[i].mapping.remap(message.topic(), &mut self.topic) {
+        let Source { name, mapping, trace, .. } = &self.sources[i];
+        if *trace || mapping.has_fields() {
+            self.stamp.set(name, head);
+        }
+        if let Err(error) = mapping.remap_with(message.topic(), self.stamp.fields(), &mut self.topic) {
             self.bury(ctx, i, seq, &format!("topic cannot be remapped: {error}"));
             return true;
         }
-        if self.property_bag {
-            encode_properties(&mut self.topic);
+        if self.manner.property_bag {
+            property_bag::fill(&mut self.topic, trace.then_some(&self.stamp));
         }
         if let Some(why) = link.allowance.cloud.objection(&self.topic, message.payload().len()) {
             self.bury(ctx, i, seq, &why);
             return true;
         }
-        self.properties.clear();
-        if link.version == Version::V5 {
-            self.properties.extend_from_slice(message.properties());
-            self.properties.extend_from_slice(&self.hop);
-            if self.sources[i].trace {
-                trace::put(&self.sources[i].name, head, &mut self.text, &mut self.properties);
-            }
-        }
         let qos = head.qos.min(link.allowance.max_qos);
         let Some((pkid, dup)) = self.pkid(i, head, qos) else { return false };
         let dest = self.sources[i].dest;
+        let forwarded = match link.version {
+            Version::V5 => {
+                let trace = self.sources[i].trace.then_some(&self.stamp);
+                self.manner.properties(message.properties(), trace, &mut self.properties)
+            }
+            Version::V31 | Version::V311 => &[],
+        };
         let packet = Head {
             dup,
             qos,
@@ -253,7 +234,7 @@ impl Outgoing {
             topic: &self.topic,
             pkid,
             message_expiry: message.remaining_secs(ctx.now.wall.shifted(-head.shift)),
-            forwarded: &self.properties,
+            forwarded,
             payload_len: message.payload().len(),
             ..Head::default()
         };
@@ -273,7 +254,7 @@ impl Outgoing {
             (None, Some(_)) => ctx.stats.alias_bytes_saved += (self.topic.len() - ALIAS_BYTES) as u64,
             (None, None) => {}
         }
-        self.pace.sent(len);
+        self.manner.pace.sent(len);
         self.sources[i].pace.sent(len);
         if qos == QoS::AtMostOnce {
             ctx.out.acked(ctx.now, dest, seq);
@@ -315,207 +296,18 @@ impl Outgoing {
     }
 
     /// Something is on its way from now: the watch runs from the first.
-    fn depart(&mut self, ctx: &Context<'_>, link: &mut Link, pkid: u16, flight: Flight) {
+    pub(super) fn depart(&mut self, ctx: &Context<'_>, link: &mut Link, pkid: u16, flight: Flight) {
         if !self.flights.awaits_upstream() {
             link.progress_at = ctx.now.at;
         }
         self.flights.set(pkid, flight);
     }
 
-    fn bury(&mut self, ctx: &mut Context<'_>, i: usize, seq: Seq, reason: &str) {
+    pub(super) fn bury(&mut self, ctx: &mut Context<'_>, i: usize, seq: Seq, reason: &str) {
         let Source { dest, name, .. } = &self.sources[i];
         ctx.out.bury(ctx.now, *dest, seq, reason);
         ctx.stats.buried += 1;
         ctx.notice(Level::Warn, "message moved to the dead letters", format!("rule {name:?}: {reason}"));
-    }
-
-    /// PUBACK came.
-    pub(super) fn on_puback(&mut self, ctx: &mut Context<'_>, link: &mut Link, ack: &PubAck<'_>) {
-        match self.flights.get(ack.pkid) {
-            Some(Flight::Message { rule, seq, qos: QoS::AtLeastOnce }) => {
-                self.flights.remove(ack.pkid);
-                link.progress_at = ctx.now.at;
-                self.on_answer(ctx, link, rule, seq, ack.reason, ack.properties.reason_string);
-            }
-            Some(Flight::Status) => {
-                self.flights.remove(ack.pkid);
-                link.progress_at = ctx.now.at;
-                if ack.reason.is_error() {
-                    ctx.notice(Level::Warn, "upstream refused the link state", ack.reason.as_str());
-                }
-            }
-            _ => ctx.stats.unsolicited += 1,
-        }
-    }
-
-    /// PUBREC came.
-    pub(super) fn on_pubrec(
-        &mut self,
-        ctx: &mut Context<'_>,
-        link: &mut Link,
-        ack: &PubRec<'_>,
-    ) -> Result<(), End> {
-        match self.flights.get(ack.pkid) {
-            Some(Flight::Message { rule, seq, qos: QoS::ExactlyOnce }) => {
-                link.progress_at = ctx.now.at;
-                if ack.reason.is_error() {
-                    self.flights.remove(ack.pkid);
-                    self.on_answer(ctx, link, rule, seq, ack.reason, ack.properties.reason_string);
-                    return Ok(());
-                }
-                self.release(ctx, link, rule, seq, ack.pkid)
-            }
-            Some(Flight::Released { .. }) => {
-                self.put_pubrel(link, ack.pkid, ReasonCode::Success);
-                Ok(())
-            }
-            // An identifier of ours never was QoS 2. One of the queue's may belong to a message that waits to be sent
-            // again: to release it upstream would make a duplicate of that.
-            None if ack.pkid < FIRST_FIXED_PKID => {
-                ctx.stats.unsolicited += 1;
-                self.put_pubrel(link, ack.pkid, ReasonCode::PacketIdentifierNotFound);
-                Ok(())
-            }
-            _ => {
-                ctx.stats.unsolicited += 1;
-                Ok(())
-            }
-        }
-    }
-
-    /// PUBCOMP came.
-    pub(super) fn on_pubcomp(&mut self, ctx: &mut Context<'_>, link: &mut Link, ack: &PubComp<'_>) {
-        if let Some(Flight::Released { rule }) = self.flights.get(ack.pkid) {
-            self.flights.remove(ack.pkid);
-            link.progress_at = ctx.now.at;
-            if let Some(source) = self.sources.get(rule) {
-                ctx.out.complete(ctx.now, source.dest, ack.pkid);
-            }
-        } else {
-            ctx.stats.unsolicited += 1;
-        }
-    }
-
-    /// The exchange of a message is over: delivered, refused for now, or refused for good.
-    fn on_answer(
-        &mut self,
-        ctx: &mut Context<'_>,
-        link: &mut Link,
-        i: usize,
-        seq: Seq,
-        reason: ReasonCode,
-        words: Option<&str>,
-    ) {
-        let source = &mut self.sources[i];
-        source.unanswered -= 1;
-        source.trial.acknowledged();
-        if !reason.is_error() {
-            ctx.stats.acked += 1;
-            self.pause.reset();
-            ctx.out.acked(ctx.now, source.dest, seq);
-        } else if reason == ReasonCode::QuotaExceeded {
-            source.refused = true;
-            self.pause(ctx, link);
-        } else {
-            let mut why = format!("upstream refused it: {reason} (0x{:02X})", reason.as_u8());
-            if let Some(words) = words {
-                // Writing to a string cannot fail.
-                write!(why, ", {words:?}").unwrap_or_default();
-            }
-            self.bury(ctx, i, seq, &why);
-        }
-        self.return_refused(ctx, i);
-    }
-
-    /// The upstream has no room: it is left alone for a while, longer each time.
-    fn pause(&mut self, ctx: &mut Context<'_>, link: &mut Link) {
-        if link.paused_until.is_none() {
-            let wait = self.pause.after_failure();
-            link.paused_until = Some(ctx.now.at + wait);
-            ctx.stats.pauses += 1;
-            ctx.notice(Level::Warn, "upstream has no room", format!("quota exceeded, paused for {wait:?}"));
-        }
-    }
-
-    /// Refused messages go back to their queue, in their place, when no other of the rule is on its way: so none is
-    /// sent twice.
-    fn return_refused(&mut self, ctx: &mut Context<'_>, i: usize) {
-        let source = &mut self.sources[i];
-        if source.refused && source.unanswered == 0 {
-            source.refused = false;
-            ctx.out.rewind(source.dest);
-        }
-    }
-
-    /// The message is the upstream's now. That must be durable before PUBREL: PUBREL lets the upstream forget the
-    /// identifier, and the message, if it were sent again after a power cut, would be new to it.
-    fn release(
-        &mut self,
-        ctx: &mut Context<'_>,
-        link: &mut Link,
-        i: usize,
-        seq: Seq,
-        pkid: u16,
-    ) -> Result<(), End> {
-        let source = &mut self.sources[i];
-        source.unanswered -= 1;
-        source.trial.acknowledged();
-        ctx.stats.acked += 1;
-        self.pause.reset();
-        self.flights.set(pkid, Flight::Releasing { rule: i, seq });
-        let token = ctx.token(Lane::Release, self.first_release + self.releases.len() as u64);
-        match ctx.out.release(ctx.now, source.dest, seq, pkid, token) {
-            Outcome::Done => self.releases.push_back(Release { pkid, settled: true, void: false }),
-            Outcome::Pending => self.releases.push_back(Release { pkid, settled: false, void: false }),
-            Outcome::Refused(_) => {
-                self.flights.keep(pkid, i, seq, QoS::ExactlyOnce);
-                return Err(End::Store);
-            }
-        }
-        self.return_refused(ctx, i);
-        self.put_settled(ctx, Some(link));
-        Ok(())
-    }
-
-    /// The store settled a release, while the link was up or not. If it could not take it, the message is in the queue
-    /// again, and the next link repeats the exchange.
-    pub(super) fn on_released(
-        &mut self,
-        ctx: &mut Context<'_>,
-        link: Option<&mut Link>,
-        number: u64,
-        result: Result<(), Refusal>,
-    ) -> Result<(), End> {
-        let place = number.checked_sub(self.first_release).and_then(|place| usize::try_from(place).ok());
-        let Some(release) = place.and_then(|place| self.releases.get_mut(place)) else { return Ok(()) };
-        let (pkid, failed, is_up) = (release.pkid, result.is_err() && !release.void, link.is_some());
-        release.settled = true;
-        release.void |= failed;
-        if let (true, Some(Flight::Releasing { rule, seq })) = (failed, self.flights.get(pkid)) {
-            self.flights.keep(pkid, rule, seq, QoS::ExactlyOnce);
-        }
-        self.put_settled(ctx, link);
-        if failed && is_up { Err(End::Store) } else { Ok(()) }
-    }
-
-    /// Sends PUBREL for all whose turn it is. Without a link, they are sent when there is one.
-    fn put_settled(&mut self, ctx: &Context<'_>, mut link: Option<&mut Link>) {
-        while let Some(Release { pkid, void, .. }) = self.releases.pop_front_if(|release| release.settled) {
-            self.first_release += 1;
-            if let (false, Some(Flight::Releasing { rule, .. })) = (void, self.flights.get(pkid)) {
-                if let Some(link) = link.as_deref_mut() {
-                    self.put_pubrel(link, pkid, ReasonCode::Success);
-                    self.depart(ctx, link, pkid, Flight::Released { rule });
-                } else {
-                    self.flights.set(pkid, Flight::Released { rule });
-                }
-            }
-        }
-    }
-
-    fn put_pubrel(&self, link: &mut Link, pkid: u16, reason: ReasonCode) {
-        let version = link.version;
-        link.wire.outbox.put_with(|out| PubRel::new(pkid, reason).encode(version, out));
     }
 
     /// The link is up. In a resumed session, what is due comes first [MQTT-4.4.0-1]; otherwise the upstream has
@@ -601,48 +393,5 @@ fn aliased<'t>(link: &mut Link, packet: Head<'t>, max: usize) -> (Head<'t>, Opti
             (Head { topic_alias: Some(alias), ..packet }, Some(alias))
         }
         Telling::Both(_) | Telling::Name => (packet, None),
-    }
-}
-
-/// Encodes for a URL what was captured into the properties of a message, which lie behind `/messages/events/`; `=` and
-/// `&` are the rule's.
-fn encode_properties(topic: &mut String) {
-    const BEFORE: &str = "/messages/events/";
-    let Some(at) = topic.find(BEFORE).map(|at| at + BEFORE.len()) else { return };
-    let plain = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'=' | b'&' | b'$' | b'%')
-    };
-    if topic.bytes().skip(at).all(plain) {
-        return;
-    }
-    let bag = topic.split_off(at);
-    for byte in bag.bytes() {
-        if plain(byte) {
-            topic.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            write!(topic, "%{byte:02X}").unwrap_or_default();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn properties_are_encoded_and_what_the_rule_wrote_is_not() {
-        for (topic, encoded) in [
-            ("devices/d/messages/events/room=hall&s=1", "devices/d/messages/events/room=hall&s=1"),
-            (
-                "devices/d/messages/events/room=living room/ü",
-                "devices/d/messages/events/room=living%20room%2F%C3%BC",
-            ),
-            ("other/a b", "other/a b"),
-        ] {
-            let mut topic = topic.to_owned();
-            encode_properties(&mut topic);
-            assert_eq!(topic, encoded);
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! How fast messages go upstream: so many, and so many bytes, in a second.
 //!
-//! A bucket fills as time passes, up to what one second brings. Whatever is sent is taken out, also when it is more
-//! than there is: then nothing goes until the bucket is above zero again. So a message larger than a second's worth
-//! goes too, and is paid for afterwards.
+//! A bucket fills as time passes, up to what a tenth of a second brings, so that no second has much more than its
+//! share. Whatever is sent is taken out, also when it is more than there is: then nothing goes until the bucket is
+//! above zero again. So a message larger than a second's worth goes too, and is paid for afterwards.
 
 use crate::config;
 use crate::time::{Duration, Instant};
@@ -20,13 +20,18 @@ struct Bucket {
 
 impl Bucket {
     const fn new(rate: u64) -> Self {
-        Self { rate, level: rate as i128 * MICROS, at: Instant::ZERO }
+        Self { rate, level: Self::full(rate), at: Instant::ZERO }
+    }
+
+    /// What it holds, at least one.
+    const fn full(rate: u64) -> i128 {
+        let tenth = rate as i128 * MICROS / 10;
+        if tenth > MICROS { tenth } else { MICROS }
     }
 
     fn fill(&mut self, now: Instant) {
         let micros = i128::try_from(now.since(self.at).as_micros()).unwrap_or(i128::MAX >> 80);
-        let full = i128::from(self.rate) * MICROS;
-        self.level = (self.level + i128::from(self.rate) * micros).min(full);
+        self.level = (self.level + i128::from(self.rate) * micros).min(Self::full(self.rate));
         self.at = now;
     }
 
@@ -97,11 +102,17 @@ mod tests {
     }
 
     #[test]
-    fn messages_and_bytes_are_kept_to_and_a_burst_is_one_second() {
-        assert_eq!(sent(config::Pace { messages: 10, bytes: 0 }, 1_000, 60), 610);
-        assert_eq!(sent(config::Pace { messages: 0, bytes: 5_000 }, 1_000, 60), 305);
-        assert_eq!(sent(config::Pace { messages: 10, bytes: 1_000 }, 10, 60), 610, "the tighter one counts");
-        assert_eq!(sent(config::Pace { messages: 3, bytes: 0 }, 1_000, 60), 183);
+    fn messages_and_bytes_are_kept_to_and_a_burst_is_a_tenth_of_a_second() {
+        assert_eq!(sent(config::Pace { messages: 10, bytes: 0 }, 1_000, 60), 601);
+        assert_eq!(sent(config::Pace { messages: 100, bytes: 0 }, 1_000, 60), 6_010);
+        assert_eq!(sent(config::Pace { messages: 0, bytes: 5_000 }, 1_000, 60), 301);
+        assert_eq!(sent(config::Pace { messages: 10, bytes: 1_000 }, 10, 60), 601, "the tighter one counts");
+        assert_eq!(sent(config::Pace { messages: 3, bytes: 0 }, 1_000, 60), 181);
+        assert_eq!(
+            sent(config::Pace { messages: 90, bytes: 0 }, 1_000, 1),
+            99,
+            "no second has more than a tenth more"
+        );
     }
 
     #[test]
@@ -110,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nothing_waits_and_a_long_rest_saves_up_one_second() {
+    fn without_a_limit_nothing_waits_and_a_long_rest_saves_up_a_tenth_of_a_second() {
         let mut pace = Pace::new(config::Pace::default());
         for _ in 0..100_000 {
             pace.sent(1 << 20);
         }
         assert_eq!(pace.opens_at(Instant::ZERO), None);
-        let mut pace = Pace::new(config::Pace { messages: 5, bytes: 0 });
+        let mut pace = Pace::new(config::Pace { messages: 50, bytes: 0 });
         let later = Instant::from_micros(u64::MAX / 2);
         let burst = (0..100).take_while(|_| pace.opens_at(later).is_none().then(|| pace.sent(1)).is_some()).count();
         assert_eq!(burst, 5);

@@ -7,11 +7,11 @@ use crate::bridge::connect::WillTerms;
 use crate::bridge::context::Context;
 use crate::bridge::end::End;
 use crate::bridge::failover::Failover;
+use crate::bridge::manner::Manner;
 use crate::bridge::outgoing::Source;
 use crate::bridge::rule::RuleError;
 use crate::bridge::upstream::{State, Upstream, compile, version_of};
 use crate::bridge::{Common, Setup, incoming::Sink};
-use crate::config::Preset;
 use crate::metrics::Level;
 
 impl Upstream {
@@ -37,8 +37,7 @@ impl Upstream {
         self.session_is_ours &= self.config.client_id == config.client_id;
         self.version = version_of(&config);
         self.intake = common.intake;
-        self.outgoing.reconfigure(sources, config.pace, hop);
-        self.outgoing.property_bag = config.preset == Preset::AzureIotHub;
+        self.outgoing.reconfigure(sources, Manner::new(&config, hop));
         self.incoming.reconfigure(sinks, self.version, common.intake, config.max_inflight_messages);
         self.backoff.configure(config.reconnect_min, config.reconnect_max);
         self.config = config;

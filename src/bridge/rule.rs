@@ -5,6 +5,7 @@
 //! and (in [`check`]) no two rules of an upstream play ball with each other.
 
 mod check;
+mod field;
 mod mapping;
 mod pattern;
 mod shape;
@@ -13,8 +14,10 @@ mod template;
 mod tests;
 
 pub use check::check;
+pub use field::Fields;
 pub use mapping::{Mapping, Unmapped};
 
+use crate::bridge::rule::field::Field;
 use crate::config::{Direction, Rule};
 
 /// A rule, ready for use.
@@ -34,12 +37,27 @@ impl CompiledRule {
     /// When the rule cannot work, with the key that is wrong.
     pub fn new(rule: &Rule) -> Result<Self, RuleError> {
         let mapping = Mapping::compile(&rule.filter, &rule.remap, &rule.exclude)?;
+        check_fields(rule, &mapping)?;
         Ok(match rule.direction {
             Direction::Out => Self { outward: Some(mapping), inward: None },
             Direction::In => Self { outward: None, inward: Some(mapping) },
             Direction::Both => Self { inward: Some(mapping.reverse()?), outward: Some(mapping) },
         })
     }
+}
+
+/// A message says something of itself on its way to the upstream only, and is counted only where that is asked for.
+fn check_fields(rule: &Rule, mapping: &Mapping) -> Result<(), RuleError> {
+    let wrong = |message: &str, help: &str| Err(RuleError::new(Part::Remap, message, help));
+    if mapping.has_fields() && rule.direction != Direction::Out {
+        let help = "write a rule with `direction = \"out\"` for it";
+        return wrong("`{mw-time}`, `{mw-seq}` and `{mw-epoch}` are known of messages that go out only", help);
+    }
+    if !rule.trace && mapping.fields().any(Field::is_counted) {
+        let help = "add `trace = true` to the rule";
+        return wrong("`{mw-seq}` and `{mw-epoch}` need messages to be counted", help);
+    }
+    Ok(())
 }
 
 /// Whether a topic may match both filters.

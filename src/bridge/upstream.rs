@@ -1,31 +1,27 @@
 //! One upstream: dials, says hello, keeps the link, and starts over when it ends.
 
-use crate::bridge::backoff::{Backoff, STABLE_AFTER};
-use crate::bridge::connect::{Allowance, Hello, Intake, OFFLINE, ONLINE, WillTerms};
+use crate::bridge::backoff::Backoff;
+use crate::bridge::connect::{Allowance, Hello, Intake, ONLINE, WillTerms};
 use crate::bridge::context::{Context, Lane, split};
 use crate::bridge::end::End;
+use crate::bridge::ending::RETURNING;
 use crate::bridge::failover::Failover;
 use crate::bridge::incoming::{Incoming, Sink};
 use crate::bridge::link::{Link, Need, Wire};
+use crate::bridge::manner::Manner;
 use crate::bridge::outgoing::{Outgoing, Source};
 use crate::bridge::port::{Input, Login, Output};
 use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::stats::LinkState;
-use crate::bridge::{Common, Setup, oversize};
-use crate::config::{self, Preset, UpstreamUrl, UpstreamVersion};
+use crate::bridge::{Common, Setup};
+use crate::config::{self, UpstreamUrl, UpstreamVersion};
 use crate::metrics::Level;
-use crate::mqtt::{
-    ConnAck, ConnId, DecodeError, Disconnect, Frame, Outbox, Packet, PacketType, PubAck, PubRec, Publish,
-    ReasonCode, Version, frame,
-};
+use crate::mqtt::{ConnAck, ConnId, Outbox, Packet, ReasonCode, Version};
 use crate::queue::{Refusal, Token};
 use crate::time::{Duration, Instant, Wall, earliest};
 
 /// Waits between tries when the upstream has no room.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// Why a link to another endpoint is left.
-const RETURNING: &str = "the first endpoint answers again";
 
 /// Where the link stands.
 #[derive(Debug)]
@@ -48,7 +44,7 @@ pub(super) struct Upstream {
     pub(super) config: config::Upstream,
     pub(super) version: Version,
     pub(super) intake: Intake,
-    state: State,
+    pub(super) state: State,
     pub(super) backoff: Backoff,
     pub(super) failover: Failover,
     pub(super) will: WillTerms,
@@ -57,15 +53,15 @@ pub(super) struct Upstream {
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
     /// The beginning of a packet whose end has not come.
-    partial: Vec<u8>,
+    pub(super) partial: Vec<u8>,
     /// Bytes to come that belong to a packet that is let pass.
-    skip: usize,
+    pub(super) skip: usize,
     /// What was left to write when we closed.
-    closing: Option<(ConnId, Outbox)>,
+    pub(super) closing: Option<(ConnId, Outbox)>,
     /// What the local link state says.
-    told_up: Option<bool>,
+    pub(super) told_up: Option<bool>,
     /// The last try ended so that trying again soon is no use.
-    needs_hands: bool,
+    pub(super) needs_hands: bool,
 }
 
 impl Upstream {
@@ -75,10 +71,8 @@ impl Upstream {
         let mut rng = fastrand::Rng::with_seed(seed);
         let version = version_of(&config);
         let pause = Backoff::new(PAUSE.0, PAUSE.1, rng.fork());
-        let mut outgoing = Outgoing::new(sources, common.recovered, pause, config.pace, hop);
-        outgoing.property_bag = config.preset == Preset::AzureIotHub;
         Ok(Self {
-            outgoing,
+            outgoing: Outgoing::new(sources, common.recovered, pause, Manner::new(&config, hop)),
             incoming: Incoming::new(sinks, version, common.intake, config.max_inflight_messages),
             backoff: Backoff::new(config.reconnect_min, config.reconnect_max, rng),
             failover: Failover::new(config.url.len(), config.return_interval),
@@ -121,7 +115,7 @@ impl Upstream {
         self.state = state;
     }
 
-    fn wire(&self) -> Option<&Wire> {
+    pub(super) fn wire(&self) -> Option<&Wire> {
         match &self.state {
             State::Connecting { wire, .. } => Some(wire),
             State::Up(link) => Some(&link.wire),
@@ -180,13 +174,13 @@ impl Upstream {
     }
 
     /// The window has room again, or the queue has something.
-    fn pump(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn pump(&mut self, ctx: &mut Context<'_>) {
         if let State::Up(link) = &mut self.state {
             self.outgoing.pump(ctx, link);
         }
     }
 
-    fn dial(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn dial(&mut self, ctx: &mut Context<'_>) {
         if self.told_up.is_none() {
             // Whatever the state said before this process started is not true now.
             self.tell(ctx, false, "connecting");
@@ -221,116 +215,7 @@ impl Upstream {
         self.enter(ctx, State::Connecting { wire, give_up_at, clean, renew_at });
     }
 
-    /// Bytes came.
-    fn on_received(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) {
-        if self.wire().is_none() {
-            return;
-        }
-        ctx.stats.bytes_in += bytes.len() as u64;
-        if let State::Up(link) = &mut self.state {
-            link.received(ctx.now.at);
-        }
-        let skipped = self.skip.min(bytes.len());
-        self.skip -= skipped;
-        let bytes = &bytes[skipped..];
-        let mut partial = std::mem::take(&mut self.partial);
-        let result = if partial.is_empty() {
-            self.on_bytes(ctx, bytes).map(|used| self.partial.extend_from_slice(&bytes[used..]))
-        } else {
-            partial.extend_from_slice(bytes);
-            self.on_bytes(ctx, &partial).map(|used| {
-                if used < partial.len() {
-                    partial.drain(..used);
-                    self.partial = partial;
-                }
-            })
-        };
-        match result {
-            Ok(()) => self.pump(ctx),
-            Err(end) => self.end(ctx, end),
-        }
-    }
-
-    /// Handles all packets that are complete and says how many bytes they were.
-    fn on_bytes(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Result<usize, End> {
-        let mut used = 0;
-        loop {
-            let rest = &bytes[used..];
-            used += match frame(rest, self.intake.max_packet_bytes) {
-                Ok(Some(packet)) => {
-                    self.on_packet(ctx, &packet).map_err(|end| match packet.packet_type() {
-                        Some(PacketType::Publish | PacketType::PubRel | PacketType::SubAck) => end.inbound(),
-                        _ => end,
-                    })?;
-                    packet.raw.len()
-                }
-                Ok(None) => return Ok(used),
-                Err(error) => match self.on_oversize(ctx, rest, error)? {
-                    Some(len) => {
-                        self.skip = len.saturating_sub(rest.len());
-                        len.min(rest.len())
-                    }
-                    None => return Ok(used),
-                },
-            };
-        }
-    }
-
-    /// A packet is too large. One that the upstream could not know better about is let pass: says its length, or `None`
-    /// if more of it must come first.
-    fn on_oversize(
-        &mut self,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-        error: DecodeError,
-    ) -> Result<Option<usize>, End> {
-        let too_large = error.reason() == ReasonCode::PacketTooLarge && self.version != Version::V5;
-        match &mut self.state {
-            State::Up(link) if too_large => match oversize::skim(bytes) {
-                Some(skimmed) => self.incoming.on_oversize(ctx, link, skimmed).map(|()| Some(skimmed.len)),
-                None if bytes.len() < oversize::MAX_BEGINNING => Ok(None),
-                None => Err(error.into()),
-            },
-            _ => Err(error.into()),
-        }
-    }
-
-    fn on_packet(&mut self, ctx: &mut Context<'_>, frame: &Frame<'_>) -> Result<(), End> {
-        let State::Up(link) = &mut self.state else {
-            return match Packet::decode(self.version, frame)? {
-                Packet::ConnAck(connack) => self.on_connack(ctx, &connack),
-                _ => Err(End::Broke(ReasonCode::ProtocolError, "the first packet is not CONNACK [MQTT-3.2.0-1]")),
-            };
-        };
-        let version = self.version;
-        match frame.packet_type() {
-            Some(PacketType::Publish) => {
-                return self.incoming.on_publish(ctx, link, &Publish::decode(version, frame)?);
-            }
-            // To insist on the right reason would not help: the message would be refused on each new link.
-            Some(PacketType::PubAck) => {
-                self.outgoing.on_puback(ctx, link, &PubAck::decode_from_server(version, frame)?);
-                return Ok(());
-            }
-            Some(PacketType::PubRec) => {
-                return self.outgoing.on_pubrec(ctx, link, &PubRec::decode_from_server(version, frame)?);
-            }
-            _ => {}
-        }
-        match Packet::decode(version, frame)? {
-            Packet::PubComp(ack) => self.outgoing.on_pubcomp(ctx, link, &ack),
-            Packet::PubRel(release) => self.incoming.on_pubrel(ctx, link, &release)?,
-            Packet::SubAck(ack) => self.incoming.on_suback(ctx, link, &mut self.outgoing.flights, &ack)?,
-            Packet::PingResp => {}
-            Packet::Disconnect(Disconnect { reason, properties }) if self.version == Version::V5 => {
-                return Err(End::Disconnected(reason, words(properties.reason_string)));
-            }
-            _ => return Err(End::Broke(ReasonCode::ProtocolError, "a server does not send this packet")),
-        }
-        Ok(())
-    }
-
-    fn on_connack(&mut self, ctx: &mut Context<'_>, connack: &ConnAck<'_>) -> Result<(), End> {
+    pub(super) fn on_connack(&mut self, ctx: &mut Context<'_>, connack: &ConnAck<'_>) -> Result<(), End> {
         if connack.reason.is_error() {
             self.will.learn(connack.reason);
             return Err(End::Refused(connack.reason, words(connack.properties.reason_string)));
@@ -434,80 +319,6 @@ impl Upstream {
         }
     }
 
-    /// The transport was closed, or could not be opened.
-    fn on_closed(&mut self, ctx: &mut Context<'_>, end: End) {
-        let ours = match end {
-            End::Dial(_) => matches!(self.state, State::Dialing),
-            _ => self.wire().is_some(),
-        };
-        if ours {
-            self.end(ctx, end);
-        }
-    }
-
-    /// The link, or the try to bring it up, ended: puts everything back, says why, and decides when to try again.
-    pub(super) fn end(&mut self, ctx: &mut Context<'_>, end: End) {
-        let up_at = match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Stopped => return,
-            State::Waiting { .. } | State::Dialing => None,
-            State::Connecting { wire, .. } => {
-                self.close(ctx, wire, &end);
-                None
-            }
-            State::Up(link) => {
-                let up_at = link.up_at;
-                self.link_ended(ctx, *link, &end);
-                Some(up_at)
-            }
-        };
-        self.partial = Vec::new();
-        self.skip = 0;
-        if end == End::Shutdown {
-            self.enter(ctx, State::Stopped);
-            return;
-        }
-        if let End::Left(why) = end {
-            ctx.notice(Level::Info, "upstream left", why);
-            self.dial(ctx);
-            return;
-        }
-        // An endpoint earns its place by a link that lasts.
-        self.failover.link_ended(up_at.is_some_and(|up_at| ctx.now.at.since(up_at) >= STABLE_AFTER));
-        let error = Some(end.to_string());
-        // An upstream that is away for a week is news once, not once a minute.
-        let known = up_at.is_none() && ctx.stats.last_error == error;
-        ctx.stats.last_error = error;
-        self.needs_hands = end.needs_hands();
-        let wait = if self.needs_hands { self.backoff.after_refusal() } else { self.backoff.after_failure() };
-        self.enter(ctx, State::Waiting { until: ctx.now.at + wait });
-        let what = if up_at.is_some() {
-            ctx.stats.losses += 1;
-            "upstream lost"
-        } else {
-            ctx.stats.failures += 1;
-            "upstream unreachable"
-        };
-        let hint = match end {
-            End::Disconnected(ReasonCode::SessionTakenOver, _) => {
-                format!("; does another gateway use the client id {:?}?", self.config.client_id)
-            }
-            _ => String::new(),
-        };
-        let level = if known { Level::Debug } else { Level::Warn };
-        ctx.notice(level, what, format!("{end}{hint}; next try in {wait:.1?}"));
-    }
-
-    fn link_ended(&mut self, ctx: &mut Context<'_>, mut link: Link, end: &End) {
-        if *end == End::Shutdown && !self.config.status_topic.is_empty() {
-            self.outgoing.put_status(ctx, &mut link, &self.config.status_topic, OFFLINE);
-        }
-        self.outgoing.link_ended(ctx, end.blames_messages());
-        self.incoming.link_ended();
-        self.backoff.link_ended(ctx.now.at, link.up_at);
-        self.close(ctx, link.wire, end);
-        self.tell(ctx, false, &end.to_string());
-    }
-
     /// The first endpoint was looked at while another is in use.
     fn on_probed(&mut self, ctx: &mut Context<'_>, answers: bool) {
         if self.failover.probed(ctx.now.at, answers)
@@ -534,41 +345,11 @@ impl Upstream {
         }
     }
 
-    /// A link that is to be left goes when nothing is on its way any more, or when that takes too long.
-    fn leave_when_done(&mut self, ctx: &mut Context<'_>) {
-        let State::Up(link) = &self.state else { return };
-        let Some((why, latest)) = link.leaving else { return };
-        if self.outgoing.flights.awaits_upstream() && ctx.now.at < latest {
-            return;
-        }
-        if why == RETURNING {
-            self.failover.go_back();
-        }
-        self.end(ctx, End::Left(why));
-    }
-
-    fn tell(&mut self, ctx: &mut Context<'_>, up: bool, detail: &str) {
+    pub(super) fn tell(&mut self, ctx: &mut Context<'_>, up: bool, detail: &str) {
         if self.told_up != Some(up) {
             self.told_up = Some(up);
             ctx.local.status(ctx.now, ctx.upstream, up, detail);
         }
-    }
-
-    /// Says goodbye where the upstream may be told, and asks for the close where it has not closed itself.
-    fn close(&mut self, ctx: &mut Context<'_>, mut wire: Wire, end: &End) {
-        if end.is_closed() {
-            return;
-        }
-        let Wire { conn, ref mut outbox, .. } = wire;
-        match end.farewell() {
-            Some(reason) if self.version == Version::V5 || reason == ReasonCode::Success => {
-                outbox.put_with(|out| Disconnect::new(reason).encode(self.version, out));
-                self.closing = Some((conn, wire.outbox));
-            }
-            // Nobody reads it, and without DISCONNECT the upstream publishes the will, which says the truth.
-            _ => self.closing = None,
-        }
-        ctx.outputs.push_back(Output::Close { upstream: ctx.upstream, conn });
     }
 }
 
@@ -597,6 +378,6 @@ pub(super) const fn version_of(config: &config::Upstream) -> Version {
     }
 }
 
-fn words(reason_string: Option<&str>) -> String {
+pub(super) fn words(reason_string: Option<&str>) -> String {
     reason_string.unwrap_or_default().to_owned()
 }

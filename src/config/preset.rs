@@ -1,6 +1,6 @@
 //! What is known of clouds: the limits they do not tell in CONNACK, and what they ask for beyond the standard.
 
-use crate::config::schema::{Upstream, UpstreamVersion};
+use crate::config::schema::{Pace, Upstream, UpstreamVersion};
 use crate::mqtt::QoS;
 use crate::time::Duration;
 
@@ -50,6 +50,8 @@ pub struct CloudLimits {
     pub max_client_id_bytes: Option<usize>,
     /// The one version that is spoken.
     pub version: Option<UpstreamVersion>,
+    /// What is kept to where the configuration says nothing else.
+    pub pace: Pace,
 }
 
 /// What the standard allows. Filters go eight at a time, which is as good as any number.
@@ -66,6 +68,7 @@ const STANDARD: CloudLimits = CloudLimits {
     max_keepalive: None,
     max_client_id_bytes: None,
     version: None,
+    pace: Pace { messages: 0, bytes: 0 },
 };
 
 impl Preset {
@@ -91,6 +94,8 @@ impl Preset {
                 max_inflight_messages: Some(100),
                 max_keepalive: Some(Duration::from_secs(1200)),
                 max_client_id_bytes: Some(128),
+                // It takes 100 messages and 512 KiB a second. Below that by what a burst and the largest message add.
+                pace: Pace { messages: 90, bytes: 340_000 },
                 ..STANDARD
             },
             Self::AzureIotHub => CloudLimits {

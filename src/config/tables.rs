@@ -388,7 +388,7 @@ fn upstream(s: &mut Section<'_>) -> Upstream {
         interface: s.optional("interface", interface),
         source_address: s.optional("source_address", source_address),
         tls: s.optional_section("tls", client_tls),
-        pace: s.section("pace", pace),
+        pace: s.section("pace", |s| pace(s, preset.limits().pace)),
         hop_marker: s.get("hop_marker", d.hop_marker, boolean),
         status_topic: s.get("status_topic", d.status_topic, string),
         rule: s.sections("rule", rule).unwrap_or_default(),
@@ -396,8 +396,7 @@ fn upstream(s: &mut Section<'_>) -> Upstream {
 }
 
 /// So many in a second; 0: as fast as it goes.
-fn pace(s: &mut Section<'_>) -> Pace {
-    let d = Pace::default();
+fn pace(s: &mut Section<'_>, d: Pace) -> Pace {
     Pace {
         messages: s.get("messages", d.messages, integer(0..=MANY)),
         bytes: s.get("bytes", d.bytes, bytes(0..=TIB)),
@@ -462,7 +461,7 @@ fn rule(s: &mut Section<'_>) -> Rule {
         when_full: s.get("when_full", d.when_full, choice(WHEN_FULL)),
         poison_after: s.get("poison_after", d.poison_after, integer(3..=100)),
         drain: s.get("drain", d.drain, choice(DRAINS)),
-        pace: s.section("pace", pace),
+        pace: s.section("pace", |s| pace(s, d.pace)),
         trace: s.get("trace", d.trace, boolean),
     }
 }

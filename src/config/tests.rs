@@ -427,6 +427,23 @@ fn what_works_but_surprises_is_a_warning() {
     let password = upstream("password_file = \"p\"").replace("mqtts", "mqtt");
     assert!(warnings(&password).contains("unencrypted"));
     assert!(warnings(&upstream("tls = {}").replace("mqtts", "mqtt")).contains("no effect"));
+    let traced = upstream("version = \"3.1.1\"") + "trace = true\n";
+    assert!(warnings(&traced).contains("have no properties"));
+    assert_eq!(warnings(&(traced.clone() + "remap = \"up/{mw-seq}\"\n")), "");
+    assert_eq!(warnings(&traced.replace("version = \"3.1.1\"", "preset = \"azure-iot-hub\"")), "");
+    let aws = |keys: &str| warnings(&upstream(&format!("preset = \"aws-iot-core\"\n{keys}")));
+    assert_eq!(aws(""), "");
+    assert!(aws("pace = { messages = 200 }").contains("leave `pace` out for 90 messages"));
+    assert!(aws("pace = { bytes = 0 }").contains("340000 bytes"));
+}
+
+#[test]
+fn a_cloud_has_a_pace_where_the_file_says_none() {
+    let pace = |keys: &str| Config::parse(&upstream(keys)).unwrap().upstream[0].pace;
+    assert_eq!(pace(""), Pace { messages: 0, bytes: 0 });
+    assert_eq!(pace("preset = \"aws-iot-core\""), Pace { messages: 90, bytes: 340_000 });
+    let slower = pace("preset = \"aws-iot-core\"\npace = { messages = 10 }");
+    assert_eq!(slower, Pace { messages: 10, bytes: 340_000 });
 }
 
 #[test]

@@ -4,7 +4,8 @@
 
 mod endpoint;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use moteway::mqtt::{ConnAckProperties, Publish, QoS, Version};
 use ring::hmac;
@@ -13,6 +14,7 @@ use crate::clouds::endpoint::{Endpoint, Terms};
 use crate::harness::certs::Certs;
 use crate::harness::client::{message, v5};
 use crate::harness::gateway::Gateway;
+use crate::harness::proxy::Proxy;
 use crate::harness::until;
 
 fn anybody(_: Option<&str>, _: Option<&[u8]>) -> bool {
@@ -31,6 +33,7 @@ fn lax() -> Terms {
         subscriptions: usize::MAX,
         inflight: 100,
         max_keepalive: u16::MAX,
+        rate: None,
         certificate: false,
         alpn: None,
         sni: Some("localhost"),
@@ -116,6 +119,7 @@ fn aws() -> Terms {
         subscriptions: 50,
         inflight: 100,
         max_keepalive: 1200,
+        rate: Some([100, 512 << 10]),
         certificate: true,
         alpn: Some("x-amzn-mqtt-ca"),
         command: Some("fleet/box/command/light"),
@@ -139,6 +143,47 @@ fn aws_iot_core_gets_nothing_that_it_ends_a_connection_for() {
     let endpoint = Endpoint::start(&certs, aws());
     let mut gateway_ = gateway(&certs, &endpoint, "", &tls, remap, command);
     is_thrown_out(&mut gateway_, &endpoint);
+}
+
+/// Messages of these sizes wait for a link to the endpoint, and then go as fast as they may.
+fn wait_and_go(certs: &Certs, endpoint: &Endpoint, preset: &str, sizes: &[usize]) -> Gateway {
+    let proxy = Proxy::start(endpoint.address());
+    proxy.refuse();
+    let gateway = Gateway::start(&format!(
+        "[store]\ncommit_interval = \"1ms\"\n[[upstream]]\nname = \"cloud\"\nurl = \"mqtts://localhost:{}\"\n\
+         preset = {preset:?}\nmax_inflight_messages = 100\nreconnect_min = \"50ms\"\nreconnect_max = \"200ms\"\n\
+         tls = {{ ca = {:?}, alpn = [\"x-amzn-mqtt-ca\"], {} }}\n\
+         [[upstream.rule]]\nname = \"up\"\nfilter = \"site/#\"\n",
+        proxy.port(),
+        certs.ca(),
+        client_certificate(certs)
+    ));
+    let mut device = gateway.client(&v5("device"));
+    for (number, size) in sizes.iter().enumerate() {
+        device.publish(&format!("site/{number}"), vec![b'x'; *size], QoS::AtLeastOnce);
+    }
+    proxy.resume();
+    let (begin, preset_keeps) = (Instant::now(), preset != "generic");
+    until(&format!("what {preset} comes to"), || {
+        endpoint.taken().len() == sizes.len() || !(preset_keeps || endpoint.violations().is_empty())
+    });
+    println!("{preset}: {} messages of {} bytes in {:.1?}", endpoint.taken().len(), sizes[0], begin.elapsed());
+    gateway
+}
+
+#[test]
+fn aws_iot_core_gets_no_more_in_a_second_than_it_takes() {
+    let certs = Certs::new();
+    let strict = || Terms { rate: aws().rate, certificate: true, alpn: aws().alpn, ..lax() };
+    for sizes in [[10; 400].as_slice(), &[120 << 10; 16], &[4 << 10; 300]] {
+        let endpoint = Endpoint::start(&certs, strict());
+        drop(wait_and_go(&certs, &endpoint, "aws-iot-core", sizes));
+        assert_eq!((endpoint.violations(), endpoint.taken().len()), (Vec::<String>::new(), sizes.len()));
+        let endpoint = Endpoint::start(&certs, strict());
+        drop(wait_and_go(&certs, &endpoint, "generic", sizes));
+        let violations = endpoint.violations();
+        assert!(violations.iter().any(|what| what.starts_with("too fast")), "{violations:?}");
+    }
 }
 
 #[test]
@@ -169,7 +214,7 @@ fn hub_login(name: Option<&str>, password: Option<&[u8]>) -> bool {
     let field = |key: &str| fields.split('&').find_map(|field| field.strip_prefix(key)).unwrap_or_default();
     let (resource, signature, end) = (field("sr="), decode(field("sig=")), field("se="));
     let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, HUB_KEY), format!("{resource}\n{end}").as_bytes());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     name == Some("localhost/box/?api-version=2021-04-12")
         && decode(resource) == "localhost/devices/box"
         && signature == base64ct::Base64::encode_string(signed.as_ref())
@@ -222,6 +267,42 @@ fn azure_iot_hub_gets_a_token_made_of_the_key_and_properties_in_the_topic() {
     drop(endpoint);
     let mut gateway_ = gateway(&certs, &other, keys, "", EVENTS, DEVICEBOUND);
     is_thrown_out(&mut gateway_, &other);
+}
+
+#[test]
+fn azure_iot_hub_is_told_when_a_message_came_and_its_number() {
+    let certs = Certs::new();
+    let endpoint = Endpoint::start(&certs, Terms { certificate: true, login: by_certificate, ..hub() });
+    let mut gateway = Gateway::start(&format!(
+        "[store]\ncommit_interval = \"1ms\"\n[[upstream]]\nname = \"cloud\"\nurl = \"mqtts://localhost:{}\"\n\
+         preset = \"azure-iot-hub\"\ntls = {{ ca = {:?}, {} }}\n\
+         [[upstream.rule]]\nname = \"up\"\nfilter = \"site/{{room}}\"\nremap = \"devices/{{gateway}}/messages/events/room={{room}}\"\n\
+         trace = true\n",
+        endpoint.port(),
+        certs.ca(),
+        client_certificate(&certs)
+    ));
+    gateway.process().says("upstream connected");
+    let mut device = gateway.client(&v5("device"));
+    let millis = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let before = millis();
+    for _ in 0..2 {
+        device.publish("site/hall", "1", QoS::AtLeastOnce);
+    }
+    let after = millis();
+    until("both are there", || endpoint.taken().len() == 2);
+    let mut numbers = Vec::new();
+    for taken in endpoint.taken() {
+        let bag = taken.topic.strip_prefix("devices/box/messages/events/room=hall&").unwrap();
+        let said: BTreeMap<&str, &str> = bag.split('&').map(|pair| pair.split_once('=').unwrap()).collect();
+        let time: u128 = said["mw-time"].parse().unwrap();
+        assert!((before..=after).contains(&time), "{before} {time} {after}");
+        assert!(said["mw-epoch"].ends_with(".up"), "{bag}");
+        numbers.push(said["mw-seq"].to_owned());
+    }
+    numbers.sort();
+    assert_eq!(numbers, ["1", "2"]);
+    assert_eq!(endpoint.violations(), Vec::<String>::new());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::bridge::rule::field::{Field, Fields};
 use crate::bridge::rule::pattern::{Level, Pattern};
 use crate::bridge::rule::shape::Shape;
 use crate::bridge::rule::template::{Piece, Segment, Template};
@@ -72,11 +73,30 @@ impl Mapping {
         &self.filter
     }
 
-    /// Writes to `out` what becomes of `topic`, a legal topic name. Allocates only when `out` must grow.
+    /// Whether the new topic has something in it that a message says of itself.
+    #[must_use]
+    pub fn has_fields(&self) -> bool {
+        self.fields().next().is_some()
+    }
+
+    pub(super) fn fields(&self) -> impl Iterator<Item = Field> {
+        self.template.iter().flat_map(Template::fields)
+    }
+
+    /// Writes to `out` what becomes of `topic`, a legal topic name, with fields as they are written. Allocates only when
+    /// `out` must grow.
     ///
     /// # Errors
     /// When the topic is not taken; then `out` holds nothing of use.
     pub fn remap(&self, topic: &str, out: &mut String) -> Result<(), Unmapped> {
+        self.remap_with(topic, Fields::WRITTEN, out)
+    }
+
+    /// As [`remap`](Self::remap), for a message that says this of itself.
+    ///
+    /// # Errors
+    /// When the topic is not taken; then `out` holds nothing of use.
+    pub fn remap_with(&self, topic: &str, fields: Fields<'_>, out: &mut String) -> Result<(), Unmapped> {
         out.clear();
         let captures = self.pattern.capture(topic).ok_or(Unmapped::NotMatched)?;
         if self.exclude.iter().any(|filter| topic::matches(filter, topic)) {
@@ -88,7 +108,7 @@ impl Mapping {
                 true
             }
             Some(template) => {
-                template.write(&captures, out);
+                template.write(&captures, fields, out);
                 template.begins_with_dollar()
             }
         };

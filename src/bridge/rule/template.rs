@@ -1,5 +1,6 @@
 //! A topic with names in it: `fleet/box-7/{room}/{rest}`.
 
+use crate::bridge::rule::field::{Field, Fields};
 use crate::bridge::rule::pattern::{Captures, Name, Pattern};
 use crate::bridge::rule::shape::{Shape, Step};
 use crate::bridge::rule::{Part, RuleError};
@@ -10,6 +11,7 @@ use crate::mqtt::topic;
 pub(super) enum Piece {
     Text(Box<str>),
     Name(u8),
+    Field(Field),
 }
 
 /// A part of the new topic, between slashes.
@@ -62,7 +64,7 @@ impl Template {
     }
 
     /// Appends the topic to `out`.
-    pub(super) fn write(&self, captures: &Captures<'_>, out: &mut String) {
+    pub(super) fn write(&self, captures: &Captures<'_>, fields: Fields<'_>, out: &mut String) {
         let mut first = true;
         let mut slash = |out: &mut String| {
             if !std::mem::take(&mut first) {
@@ -81,6 +83,7 @@ impl Template {
                         out.push_str(match piece {
                             Piece::Text(text) => text,
                             Piece::Name(name) => captures.get(*name).unwrap_or_default(),
+                            Piece::Field(field) => fields.get(*field),
                         });
                     }
                 }
@@ -92,6 +95,18 @@ impl Template {
                 }
             }
         }
+    }
+
+    /// What a message has to say of itself.
+    pub(super) fn fields(&self) -> impl Iterator<Item = Field> {
+        let pieces = self.segments.iter().flat_map(|segment| match segment {
+            Segment::Level(pieces) => pieces.as_slice(),
+            Segment::Fixed(_) | Segment::Rest(_) => &[],
+        });
+        pieces.filter_map(|piece| match piece {
+            Piece::Field(field) => Some(*field),
+            Piece::Text(_) | Piece::Name(_) => None,
+        })
     }
 
     /// Whether every topic begins with a `$` that the operator wrote.
@@ -145,6 +160,11 @@ fn segment(level: &str, names: &[Name]) -> Result<Segment, RuleError> {
         if open > 0 {
             pieces.push(Piece::Text(literal(&left[..open])?));
         }
+        left = after;
+        if let Some(field) = Field::named(inner).filter(|_| !names.iter().any(|name| &*name.text == inner)) {
+            pieces.push(Piece::Field(field));
+            continue;
+        }
         let name = lookup(inner, names)?;
         if names[usize::from(name)].many {
             if level.len() != inner.len() + 2 {
@@ -156,7 +176,6 @@ fn segment(level: &str, names: &[Name]) -> Result<Segment, RuleError> {
             return Ok(Segment::Rest(name));
         }
         pieces.push(Piece::Name(name));
-        left = after;
     }
     if pieces.is_empty() {
         return Ok(Segment::Fixed(literal(left)?));

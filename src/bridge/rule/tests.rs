@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::check::{check, echo};
 use super::mapping::{Mapping, Unmapped};
 use super::shape::Shape;
-use super::{CompiledRule, Part, RuleError};
+use super::{CompiledRule, Fields, Part, RuleError};
 use crate::config::{Config, Direction, Finding, Rule, Severity, Upstream, UpstreamVersion};
 use crate::mqtt::topic;
 
@@ -124,6 +124,35 @@ fn a_bad_remap_is_refused_with_its_remedy() {
     }
     let error = Mapping::compile("a/#", "", &["b".to_owned(), "a/{x}".to_owned()]).unwrap_err();
     assert_eq!(error.path("upstream[0].rule[2]"), "upstream[0].rule[2].exclude[1]");
+}
+
+#[test]
+fn what_a_message_says_of_itself_can_stand_in_a_topic_that_goes_out() {
+    let rule = |direction: Direction, trace: bool, remap: &str| {
+        let (filter, remap) = ("a/{x}".to_owned(), remap.to_owned());
+        CompiledRule::new(&Rule { filter, remap, direction, trace, ..Rule::default() })
+    };
+    let said = Fields { time: "1753", seq: "7", epoch: "5f.r" };
+    let mut topic = String::new();
+    let out = rule(Direction::Out, true, "t{mw-time}/{mw-seq}/{x}.{mw-epoch}").unwrap().outward.unwrap();
+    out.remap_with("a/b", said, &mut topic).unwrap();
+    assert_eq!(topic, "t1753/7/b.5f.r");
+    out.remap("a/b", &mut topic).unwrap();
+    assert_eq!(topic, "t{mw-time}/{mw-seq}/b.{mw-epoch}", "for somebody who asks what becomes of a topic");
+    assert!(rule(Direction::Out, false, "{mw-time}/{x}").is_ok(), "the time is known without numbers");
+    let own = Mapping::compile("a/{mw-seq}", "b/{mw-seq}", &[]).unwrap();
+    own.remap_with("a/1", said, &mut topic).unwrap();
+    assert_eq!(topic, "b/1", "a name of the filter comes first");
+    for (direction, trace, remap, remedy) in [
+        (Direction::Out, false, "{mw-seq}/{x}", "trace = true"),
+        (Direction::Out, false, "{x}.{mw-epoch}", "trace = true"),
+        (Direction::In, true, "{mw-time}/{x}", "direction = \"out\""),
+        (Direction::Both, true, "{mw-seq}/{x}", "direction = \"out\""),
+        (Direction::Out, true, "{mw-date}/{x}", "names in the filter"),
+    ] {
+        let error = rule(direction, trace, remap).unwrap_err();
+        assert!(error.part == Part::Remap && error.help.contains(remedy), "{remap}: {error:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Does an upstream fit what its cloud takes?
 
 use crate::config::document::SourceMap;
-use crate::config::schema::{Direction, Rule, RuleQos, RuleRetain, Upstream};
+use crate::config::schema::{Direction, Rule, RuleQos, RuleRetain, Upstream, UpstreamVersion};
 use crate::config::{Finding, Preset};
 use crate::mqtt::QoS;
 
@@ -43,8 +43,20 @@ pub(super) fn check(path: &str, upstream: &Upstream, map: &SourceMap, found: &mu
         found.push(Finding::error(path, message, "join some of them with a wildcard"));
     }
     sas(&at("sas_key_file"), upstream, found);
+    fast(&at("pace"), upstream, found);
     for (i, rule) in upstream.rule.iter().enumerate() {
         clamped(&format!("{path}.rule[{i}]"), rule, upstream, found);
+        untold(&format!("{path}.rule[{i}]"), rule, upstream, found);
+    }
+}
+
+fn fast(at: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
+    let (pace, usual) = (upstream.pace, upstream.preset.limits().pace);
+    let faster = |pace: u64, usual: u64| usual > 0 && (pace == 0 || pace > usual);
+    if faster(pace.messages, usual.messages) || faster(pace.bytes, usual.bytes) {
+        let message = format!("{} does not take messages as fast as that", upstream.preset.as_str());
+        let help = format!("leave `pace` out for {} messages and {} bytes a second", usual.messages, usual.bytes);
+        found.push(Finding::warning(at, message, help));
     }
 }
 
@@ -57,6 +69,16 @@ fn sas(at: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
         found.push(Finding::warning(at, message, "write `preset = \"azure-iot-hub\"`, or take it out"));
     } else if upstream.password_file.is_some() {
         found.push(Finding::error(at, "there are two passwords", "take out `password_file` or `sas_key_file`"));
+    }
+}
+
+/// Numbers that are given and never told.
+fn untold(path: &str, rule: &Rule, upstream: &Upstream, found: &mut Vec<Finding>) {
+    let has_room = upstream.version == UpstreamVersion::V5 || upstream.preset == Preset::AzureIotHub;
+    if rule.trace && rule.direction != Direction::In && !has_room && !rule.remap.contains("{mw-") {
+        let message = "`trace` has no effect here: messages of MQTT 3.1.1 have no properties";
+        let help = "write {mw-time}, {mw-seq} and {mw-epoch} into `remap`, or take it out";
+        found.push(Finding::warning(format!("{path}.trace"), message, help));
     }
 }
 

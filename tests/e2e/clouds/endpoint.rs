@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moteway::mqtt::{
     ConnAck, ConnAckProperties, Connect, Disconnect, Frame, MAX_PACKET, Packet, PubAck, Publish, PublishProperties,
@@ -37,6 +37,8 @@ pub(super) struct Terms {
     pub(super) subscriptions: usize,
     pub(super) inflight: usize,
     pub(super) max_keepalive: u16,
+    /// Messages and bytes in a second. Somebody who was quiet has saved up one second's worth.
+    pub(super) rate: Option<[usize; 2]>,
     /// A client certificate is asked for.
     pub(super) certificate: bool,
     /// What must be among what is offered by ALPN.
@@ -105,6 +107,10 @@ impl Endpoint {
         self.address.port()
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn taken(&self) -> Vec<Taken> {
         self.book.lock().unwrap().taken.iter().cloned().collect()
     }
@@ -161,6 +167,9 @@ struct Connection<'a> {
     aliases: std::collections::BTreeMap<u16, String>,
     /// Acknowledgements that are held back until something else comes or nothing does.
     unacknowledged: Vec<u16>,
+    /// What it may still send, in messages and bytes, and when that was.
+    credit: [f64; 2],
+    credit_at: Instant,
 }
 
 impl<'a> Connection<'a> {
@@ -183,6 +192,8 @@ impl<'a> Connection<'a> {
             filters: BTreeSet::new(),
             aliases: std::collections::BTreeMap::new(),
             unacknowledged: Vec::new(),
+            credit: terms.rate.unwrap_or_default().map(|rate| rate as f64),
+            credit_at: Instant::now(),
         };
         let (mut bytes, mut buffer) = (Vec::new(), [0; 64 * 1024]);
         let mut greeted = false;
@@ -311,7 +322,22 @@ impl<'a> Connection<'a> {
         Ok(true)
     }
 
+    /// Takes a message out of what may be sent.
+    fn charge(&mut self, bytes: usize) -> Result<(), String> {
+        let Some(rate) = self.terms.rate else { return Ok(()) };
+        let passed = self.credit_at.elapsed().as_secs_f64();
+        self.credit_at = Instant::now();
+        for ((credit, rate), cost) in self.credit.iter_mut().zip(rate).zip([1, bytes]) {
+            *credit = (*credit + rate as f64 * passed).min(rate as f64) - cost as f64;
+            if *credit < 0.0 {
+                return Err(format!("too fast for {rate} a second"));
+            }
+        }
+        Ok(())
+    }
+
     fn publish(&mut self, publish: &Publish<'_>) -> Result<(), String> {
+        self.charge(publish.topic.len() + publish.payload.len())?;
         let terms = self.terms;
         let topic = match (publish.topic, publish.properties.topic_alias) {
             ("", Some(alias)) => {
