@@ -311,15 +311,13 @@ impl Outgoing {
     }
 
     /// The link is up. In a resumed session, what is due comes first [MQTT-4.4.0-1]; otherwise the upstream has
-    /// nothing of ours under any identifier, and what it acknowledged with PUBREC is its own.
+    /// nothing of ours under any identifier. What it acknowledged with PUBREC alone it need not have passed on before
+    /// PUBREL (MQTT 3.1.1, figure 4.3, method A), and lost then with its session: that is sent again, since a copy can
+    /// be told and a loss cannot.
     pub(super) fn link_up(&mut self, ctx: &mut Context<'_>, link: &mut Link, resumed: bool) {
         self.dests().for_each(|dest| ctx.out.activate(dest));
         if !resumed {
-            for source in &self.sources {
-                for pkid in ctx.out.releases(source.dest) {
-                    ctx.out.complete(ctx.now, source.dest, pkid);
-                }
-            }
+            self.dests().for_each(|dest| ctx.out.renew(ctx.now, dest));
             self.flights.session_lost();
             self.releases.iter_mut().for_each(|release| release.void = true);
             self.maybe_sent = Seq::default();

@@ -85,14 +85,15 @@ pub trait Outbound {
     fn take(&mut self, dest: DestId, seq: Seq);
     /// A message in flight was delivered: QoS 0 written, QoS 1 acknowledged. In any order.
     fn acked(&mut self, now: Now, dest: DestId, seq: Seq);
-    /// QoS 2, PUBREC came: the message is the upstream's. PUBREL when settled. If it is refused, at once or when it is
+    /// QoS 2, PUBREC came: the message is kept until PUBCOMP, but not sent again. PUBREL when settled. If it is refused, at once or when it is
     /// settled, the message is in the queue as before, and not in flight.
     fn release(&mut self, now: Now, dest: DestId, seq: Seq, pkid: u16, token: Token) -> Outcome;
     /// QoS 2, PUBCOMP came: the identifier is free. Nothing happens if it was.
     fn complete(&mut self, now: Now, dest: DestId, pkid: u16);
-    /// QoS 2 identifiers whose PUBREL is due, in the order of their release.
-    fn releases(&self, dest: DestId) -> Vec<u16>;
-    /// Those of them that are durable, so that PUBREL may be sent at once.
+    /// The upstream has a new session: what it had with PUBREC and not with PUBCOMP is in the queue again, in its place.
+    fn renew(&mut self, now: Now, dest: DestId);
+    /// QoS 2 identifiers whose PUBREL is due and which are durable, so that it may be sent at once, in the order of their
+    /// release.
     fn safe_releases(&self, dest: DestId) -> Vec<u16>;
     /// What is in flight goes back to the queue, in its place.
     fn rewind(&mut self, dest: DestId);
@@ -119,6 +120,9 @@ pub trait Local {
     /// The upstream forgot the session: all its identifiers mean nothing any more. What is published after this call
     /// is stored after it.
     fn forget_receipts(&mut self, now: Now, upstream: UpstreamId);
+    /// The upstream's session under this client id is ours from now on. The queues give out no QoS 2 until that is
+    /// durable: after a power cut the session would be discarded as somebody else's, and what is in flight sent again.
+    fn own_session(&mut self, now: Now, upstream: UpstreamId, client_id: &str);
     /// The link came up or went down. For the retained local link state.
     fn status(&mut self, now: Now, upstream: UpstreamId, up: bool, detail: &str);
 }

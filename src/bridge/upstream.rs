@@ -238,6 +238,7 @@ impl Upstream {
             return Err(End::Broke(ReasonCode::ProtocolError, text));
         }
         self.session_is_ours = true;
+        ctx.local.own_session(ctx.now, ctx.upstream, &self.config.client_id);
         ctx.stats.connects += 1;
         if !resumed {
             ctx.local.forget_receipts(ctx.now, ctx.upstream);

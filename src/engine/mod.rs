@@ -3,6 +3,7 @@
 //! The cores do not know each other. Here the broker answers what the gateway and the bridge ask of it, what is
 //! settled finds its way to whoever waits, and everything that the cores want done becomes one stream of outputs.
 
+mod bonds;
 mod contract;
 mod history;
 mod operate;
@@ -29,6 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::bridge::{self, Bridge};
 use crate::broker::{self, Broker};
 use crate::config::{LinkId, UpstreamId};
+use crate::engine::bonds::Bonds;
 use crate::engine::history::History;
 use crate::engine::ports::{BridgePorts, Clients, UpstreamSetup, owner};
 use crate::engine::shutdown::Stop;
@@ -67,6 +69,8 @@ pub struct Engine {
     history: History,
     /// Dead letters on their way back, and the batch that says so.
     replaying: Vec<(u64, u64)>,
+    /// Which sessions that upstreams keep are ours.
+    bonds: Bonds,
 }
 
 impl Engine {
@@ -217,6 +221,7 @@ impl Engine {
     /// The bridge, and what it sees of the other cores.
     fn bridge_and_ports(&mut self) -> (&mut Bridge, BridgePorts<'_>) {
         let ports = BridgePorts {
+            bonds: &mut self.bonds,
             queues: &mut self.queues,
             broker: &mut self.broker,
             upstreams: &self.upstreams,

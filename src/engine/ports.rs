@@ -8,6 +8,7 @@ use crate::bridge::{Local, Outbound};
 use crate::broker::Broker;
 use crate::broker::local::LocalPublish;
 use crate::config::{RuleQos, UpstreamId};
+use crate::engine::bonds::Bonds;
 use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
 use crate::mqtt::{MessageParts, QoS};
 use crate::queue::{Depth, DestId, Outcome, Peeked, Queues, RecordKind, Refusal, Seq, Token};
@@ -152,6 +153,7 @@ pub(crate) struct OutRule {
 pub(crate) struct BridgePorts<'a> {
     pub queues: &'a mut Queues,
     pub broker: &'a mut Broker,
+    pub bonds: &'a mut Bonds,
     pub upstreams: &'a BTreeMap<UpstreamId, UpstreamSetup>,
     pub status_topic: &'a str,
 }
@@ -164,6 +166,7 @@ impl BridgePorts<'_> {
         let mut local = LocalBroker {
             broker: self.broker,
             queues: &queues,
+            bonds: self.bonds,
             upstreams: self.upstreams,
             status_topic: self.status_topic,
         };
@@ -205,8 +208,8 @@ impl Outbound for Lines<'_, '_> {
         self.queues.borrow_mut().complete(now, dest, pkid);
     }
 
-    fn releases(&self, dest: DestId) -> Vec<u16> {
-        self.queues.borrow().releases(dest).collect()
+    fn renew(&mut self, now: Now, dest: DestId) {
+        self.queues.borrow_mut().renew(now, dest);
     }
 
     fn safe_releases(&self, dest: DestId) -> Vec<u16> {
@@ -229,6 +232,7 @@ impl Outbound for Lines<'_, '_> {
 /// The broker, as the bridge sees it.
 pub(crate) struct LocalBroker<'a, 'b> {
     pub broker: &'a mut Broker,
+    pub bonds: &'a mut Bonds,
     pub queues: &'a RefCell<&'b mut Queues>,
     pub upstreams: &'a BTreeMap<UpstreamId, UpstreamSetup>,
     pub status_topic: &'a str,
@@ -268,6 +272,13 @@ impl Local for LocalBroker<'_, '_> {
     fn forget_receipts(&mut self, now: Now, upstream: UpstreamId) {
         if let Some(dest) = self.receipts(upstream) {
             self.queues.borrow_mut().forget_all(now, dest);
+        }
+    }
+
+    fn own_session(&mut self, now: Now, upstream: UpstreamId, client_id: &str) {
+        let Some(setup) = self.upstreams.get(&upstream) else { return };
+        if let Some(record) = self.bonds.note(&setup.name, Some(client_id)) {
+            self.queues.borrow_mut().own_session(now, upstream, setup.name.as_bytes(), &record);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::bridge::rule::{CompiledRule, RuleError};
 use crate::bridge::{Bridge, Common, Intake, Setup};
 use crate::broker::{BridgeRule, Broker};
 use crate::config::{Config, Drain, Ids, LinkId, Rule, Upstream, UpstreamId, UpstreamVersion, WhenFull};
+use crate::engine::bonds::Bonds;
 use crate::engine::history::History;
 use crate::engine::ports::{Clients, OutRule, UpstreamSetup};
 use crate::engine::shutdown::Stop;
@@ -40,6 +41,7 @@ impl Engine {
         let newest = recovered.last_seq;
         let damage = recovered.damage.clone();
         let sn_records = gateway_records(&recovered);
+        let bonds = Bonds::recover(&recovered);
         broker.recover(now, &mut queues, recovered);
 
         let mut gateway = Gateway::new(config.sn.clone(), &config.link);
@@ -63,6 +65,7 @@ impl Engine {
             stop: Stop::No,
             history: History::default(),
             replaying: Vec::new(),
+            bonds,
         };
         let common = Common { intake: Intake::new(&config.broker), recovered: newest };
         for (id, upstream) in ids.upstream.iter().zip(&config.upstream) {
@@ -91,7 +94,7 @@ impl Engine {
         id: UpstreamId,
         upstream: &Upstream,
     ) -> Result<Setup, RuleError> {
-        let resumes = has_lines(&self.queues, upstream);
+        let resumes = self.resumes(now, upstream);
         let opened = open_rules(now, &mut self.queues, &mut self.broker, id, upstream)?;
         let dests = opened.iter().map(|(position, rule)| (*position, rule.dest)).collect();
         let live = opened.iter().filter_map(|(position, rule)| Some((*position, rule.live?))).collect();
@@ -101,6 +104,20 @@ impl Engine {
         let marks = upstream.hop_marker && upstream.version == UpstreamVersion::V5;
         let hop = if marks { self.broker.hop().to_vec() } else { Vec::new() };
         Ok(Setup { config: upstream.clone(), dests, live, hop, resumes })
+    }
+
+    /// Whether the session that the upstream may have under our name is ours.
+    fn resumes(&mut self, now: Now, upstream: &Upstream) -> bool {
+        if let Some(is_ours) = self.bonds.is_ours(&upstream.name, &upstream.client_id) {
+            return is_ours;
+        }
+        // Earlier versions wrote no more than the queues.
+        let was_known = has_lines(&self.queues, upstream);
+        let client_id = was_known.then_some(upstream.client_id.as_str());
+        if let Some(record) = self.bonds.note(&upstream.name, client_id) {
+            self.queues.put(now, RecordKind::Upstream, upstream.name.as_bytes(), &record, None);
+        }
+        was_known
     }
 
     /// Queues of rules that are no longer configured keep what they hold, and say so.

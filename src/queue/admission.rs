@@ -103,7 +103,7 @@ impl Queues {
         let limit = if line.active { self.window_bytes.min(left) } else { self.idle_window_bytes };
         if volatile || (line.beyond == 0 && (line.window.is_empty() || line.window_bytes + cost <= limit)) {
             let message = Arc::clone(message);
-            line.push_back(Entry { seq, delivery, message, stored, sent_before: false, done: false });
+            line.push_back(Entry { seq, delivery, message, stored, sent_before: false, held: false, done: false });
             self.memory += cost;
             self.mark_ready(dest);
         } else {

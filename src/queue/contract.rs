@@ -100,6 +100,8 @@ pub enum Op {
     Delete { dest: DestId, seq: Seq },
     /// Outbound QoS 2, PUBREC came: deletes the row and remembers that PUBREL is due for `pkid`.
     Release { dest: DestId, seq: Seq, pkid: u16 },
+    /// The same, but the row stays until PUBCOMP.
+    Hold { dest: DestId, seq: Seq, pkid: u16 },
     /// Outbound QoS 2, PUBCOMP came: forgets `pkid`.
     Complete { dest: DestId, pkid: u16 },
     /// Inbound QoS 2, PUBLISH came: remembers `pkid` so that a repeated PUBLISH is recognised.
@@ -132,8 +134,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Deletions that make room for a batch that failed. They are made again with their own batch: nobody waits for
-    /// the answer.
+    /// Deletions that make room for a batch that failed. They are made again with their own batch.
     pub const RELIEF: u64 = 0;
 }
 
@@ -189,6 +190,17 @@ pub struct StoredQueue {
     pub last_pkid: u16,
 }
 
+/// An outbound QoS 2 identifier whose PUBREL is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Whose.
+    pub dest: DestId,
+    /// Which.
+    pub pkid: u16,
+    /// The row that stays until PUBCOMP; 0 if it is gone.
+    pub held: Seq,
+}
+
 /// Everything that a store hands over at start. Rows stay where they are and are read when needed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
@@ -201,7 +213,7 @@ pub struct Recovered {
     /// Retained messages, in order of topic.
     pub retained: Vec<Message>,
     /// Outbound QoS 2 identifiers whose PUBREL is due, in the order in which they were released.
-    pub released: Vec<(DestId, u16)>,
+    pub released: Vec<Due>,
     /// Inbound QoS 2 identifiers that were received and not yet released.
     pub received: Vec<(DestId, u16)>,
     /// Set when the file was damaged: what was lost, in words.

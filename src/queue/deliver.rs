@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::config::UpstreamId;
 use crate::mqtt::{Message, QoS};
 use crate::queue::line::{Released, Stored};
-use crate::queue::{Admission, DestId, Number, Op, Outcome, Queues, Seq, Token};
+use crate::queue::{Admission, DestId, Number, Op, Outcome, Owner, Queues, RecordKind, Row, Seq, Token};
 use crate::time::Now;
 
 /// The next message of a line.
@@ -37,7 +38,10 @@ impl Queues {
     pub fn activate(&mut self, dest: DestId) {
         let batch = self.journal.id();
         if let Some(line) = self.line_mut(dest).filter(|line| !line.active) {
-            (line.active, line.active_since) = (true, batch);
+            line.active = true;
+            if matches!(line.owner, Owner::Session(_)) {
+                line.known_since = batch;
+            }
         }
         self.refill(dest);
         self.mark_ready(dest);
@@ -63,7 +67,9 @@ impl Queues {
         let limit = self.idle_window_bytes;
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         while line.window_bytes > limit && line.window.len() > 1 && line.reading.is_none() {
-            let Some(last) = line.window.pop_back_if(|last| !last.done && last.stored != Stored::Never) else {
+            let Some(last) =
+                line.window.pop_back_if(|last| !last.done && !last.held && last.stored != Stored::Never)
+            else {
                 break;
             };
             line.window_bytes -= last.message.cost();
@@ -99,9 +105,9 @@ impl Queues {
                 return None;
             }
             if entry.delivery.qos == QoS::ExactlyOnce
-                && entry.delivery.share != 0
-                && line.tells_who_came()
-                && !self.journal.is_committed(line.active_since)
+                && line.tells_who_came(entry.delivery.share)
+                && !self.journal.is_committed(line.known_since)
+                && !(line.holds() && self.journal.is_failing())
             {
                 self.park(dest);
                 return None;
@@ -173,8 +179,12 @@ impl Queues {
         if line.window[index].done {
             return Outcome::Done;
         }
+        line.releases.push(Released { pkid, seq, batch, is_over: false });
+        if line.holds() {
+            line.window[index].held = true;
+            return self.change(now, Op::Hold { dest, seq, pkid }, token);
+        }
         line.stats.delivered += 1;
-        line.releases.push(Released { pkid, seq, batch });
         let durable = line.window[index].stored != Stored::Never;
         let outcome = if durable {
             line.window[index].stored = Stored::Never;
@@ -189,10 +199,66 @@ impl Queues {
     /// Outbound QoS 2, PUBCOMP came.
     pub fn complete(&mut self, now: Now, dest: DestId, pkid: u16) {
         let Some(line) = self.line_mut(dest) else { return };
-        let Some(index) = line.releases.iter().position(|released| released.pkid == pkid) else { return };
+        let Some(index) = line.releases.iter().position(|due| due.pkid == pkid && !due.is_over) else { return };
+        let seq = line.releases[index].seq;
+        if line.holds() && seq > line.window_end && line.beyond > 0 {
+            line.releases[index].is_over = true;
+            return;
+        }
         line.releases.remove(index);
+        let place = line.window.partition_point(|entry| entry.seq < seq);
+        let is_held = line.window.get(place).is_some_and(|entry| entry.seq == seq && entry.held && !entry.done);
+        line.stats.delivered += u64::from(is_held);
         if line.durable {
             self.journal.add_lazily(now.at, Op::Complete { dest, pkid });
+        }
+        if is_held {
+            self.discard(now, dest, place);
+        }
+    }
+
+    /// The destination has a new session and knows none of our identifiers. What it had not completed waits again, in
+    /// its old place: it may have forgotten the message too.
+    pub fn renew(&mut self, now: Now, dest: DestId) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        for due in line.releases.extract_if(.., |due| !due.is_over) {
+            if line.durable {
+                self.journal.add_lazily(now.at, Op::Complete { dest, pkid: due.pkid });
+            }
+        }
+        for entry in &mut line.window {
+            (entry.held, entry.sent_before) = (false, false);
+        }
+        self.mark_ready(dest);
+    }
+
+    /// The upstream's session is ours, says this record: QoS 2 waits until it is durable. With a store that takes nothing
+    /// it does not, since only what is sent makes room.
+    pub fn own_session(&mut self, now: Now, upstream: UpstreamId, key: &[u8], record: &[u8]) {
+        let batch = self.journal.id();
+        let op = Op::Put { kind: RecordKind::Upstream, key: key.into(), value: record.into() };
+        self.journal.add(now.at, op, None);
+        for line in self.lines.iter_mut().flatten().filter(|line| line.owner == Owner::Upstream(upstream)) {
+            line.known_since = batch;
+        }
+    }
+
+    /// A row comes back whose exchange was over before it was read.
+    pub(crate) fn let_go_unread(&mut self, now: Now, dest: DestId, row: &Row) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        line.window_end = line.window_end.max(row.seq);
+        line.count = line.count.saturating_sub(1);
+        line.bytes = line.bytes.saturating_sub(row.message.cost() as u64);
+        line.stats.delivered += 1;
+        self.journal.add_lazily(now.at, Op::Delete { dest, seq: row.seq });
+    }
+
+    /// All rows are read that were held for identifiers whose exchange is over.
+    pub(crate) fn forget_over(&mut self, now: Now, dest: DestId) {
+        let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
+        let end = if line.beyond == 0 { Seq::MAX } else { line.window_end };
+        for due in line.releases.extract_if(.., |due| due.is_over && due.seq <= end) {
+            self.journal.add_lazily(now.at, Op::Complete { dest, pkid: due.pkid });
         }
     }
 
@@ -205,7 +271,7 @@ impl Queues {
     /// Those of [`Queues::releases`] that are durable, so that PUBREL may be sent again at once.
     pub fn safe_releases(&self, dest: DestId) -> impl Iterator<Item = u16> {
         let releases = self.line(dest).into_iter().flat_map(|line| &line.releases);
-        let safe = releases.filter(|released| self.journal.is_committed(released.batch));
+        let safe = releases.filter(|due| !due.is_over && self.journal.is_committed(due.batch));
         safe.map(|released| released.pkid)
     }
 
@@ -283,14 +349,6 @@ impl Queues {
             line.taken = 0;
         }
         self.mark_ready(dest);
-    }
-
-    /// The other side has a new session: nothing was sent before as far as it knows.
-    pub fn forget_sent(&mut self, dest: DestId) {
-        let Some(line) = self.line_mut(dest) else { return };
-        for entry in &mut line.window {
-            entry.sent_before = false;
-        }
     }
 
     /// Takes an entry out of the books, and out of the window once all before it are done too.

@@ -83,6 +83,8 @@ pub(crate) struct Journal {
     id: u64,
     due_at: Option<Instant>,
     with_store: Option<WithStore>,
+    /// So many places of the batch in hand were looked at for what makes room.
+    relieved_to: usize,
     tickets: Slab<Holds>,
     settled: Vec<Token>,
     failing: bool,
@@ -103,6 +105,7 @@ impl Journal {
             id: 1,
             due_at: None,
             with_store: None,
+            relieved_to: 0,
             tickets: Slab::new(),
             settled: Vec::new(),
             failing: false,
@@ -269,9 +272,10 @@ impl Journal {
                 return None;
             }
             if !std::mem::replace(&mut batch.relieved, true) {
-                // A full store is emptied by deletions that wait behind the batch that does not fit.
-                let freeing = self.slots.iter().flatten().map(|slot| &slot.op).filter(|op| frees(op));
-                let ops: Vec<Op> = freeing.cloned().collect();
+                // A full store is emptied by deletions in the batch that does not fit, and behind it.
+                let slots = batch.slots.iter().chain(self.slots.iter().flatten());
+                let ops: Vec<Op> = slots.map(|slot| &slot.op).filter(|op| relieves(op)).cloned().collect();
+                self.relieved_to = self.slots.len();
                 if !ops.is_empty() {
                     return Some(Batch { id: Batch::RELIEF, ops });
                 }
@@ -291,6 +295,17 @@ impl Journal {
         self.id += 1;
         (self.live, self.bytes, self.due_at) = (0, 0, None);
         Some(batch)
+    }
+
+    /// The store made room with changes of the batch that does not fit and of the one behind it. What waited for these
+    /// need not wait for the others: PUBREL brings the PUBCOMP that makes more room.
+    pub(crate) fn handle_relieved(&mut self) {
+        let with_store = self.with_store.iter_mut().flat_map(|batch| &mut batch.slots);
+        let in_hand = self.slots.iter_mut().take(self.relieved_to).flatten();
+        let relieved = with_store.chain(in_hand).filter(|slot| relieves(&slot.op));
+        let settled: Vec<Ticket> =
+            relieved.flat_map(|slot| slot.ticket.take().into_iter().chain(slot.more.drain(..))).collect();
+        settled.into_iter().for_each(|ticket| self.release(ticket));
     }
 
     /// The store committed `batch`. Gives the destinations that it appended to.
@@ -363,9 +378,11 @@ fn record_of(op: &Op) -> Option<(RecordKind, Box<[u8]>)> {
     }
 }
 
-/// Whether a change makes room and may be made twice: it is about rows that are stored, in this order or another.
-fn frees(op: &Op) -> bool {
-    matches!(op, Op::DeleteUpTo { .. } | Op::Delete { .. } | Op::Release { .. } | Op::Clear { .. })
+/// Whether a change makes room, or leads to it, and may be made twice: it is about rows that are stored, in this order or
+/// another.
+fn relieves(op: &Op) -> bool {
+    let deletes = matches!(op, Op::DeleteUpTo { .. } | Op::Delete { .. } | Op::Release { .. } | Op::Clear { .. });
+    deletes || matches!(op, Op::Hold { .. })
 }
 
 /// What a change counts for while it waits.

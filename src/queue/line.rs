@@ -98,6 +98,8 @@ pub(crate) struct Entry {
     pub stored: Stored,
     /// Was sent at least once on a connection of its session.
     pub sent_before: bool,
+    /// QoS 2, PUBREC came: it stays until PUBCOMP.
+    pub held: bool,
     /// Nothing is left to do but to leave the window once all before it has.
     pub done: bool,
 }
@@ -106,9 +108,12 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Released {
     pub pkid: u16,
+    /// Its row, or 0 if that is gone since before the start.
     pub seq: Seq,
     /// The batch that makes it durable; 0: long ago.
     pub batch: u64,
+    /// PUBCOMP came, and its row is not read yet that was held for it.
+    pub is_over: bool,
 }
 
 /// A read that is under way.
@@ -125,8 +130,8 @@ pub(crate) struct Line {
     pub owner: Owner,
     pub durable: bool,
     pub active: bool,
-    /// The batch that was in hand when its receiver came.
-    pub active_since: u64,
+    /// The batch that says who its receiver is.
+    pub known_since: u64,
     pub limits: Limits,
     pub window: VecDeque<Entry>,
     pub window_bytes: usize,
@@ -188,7 +193,7 @@ impl Line {
             owner,
             durable,
             active: false,
-            active_since: 0,
+            known_since: 0,
             limits,
             window: VecDeque::new(),
             window_bytes: 0,
@@ -242,9 +247,15 @@ impl Line {
         (index < self.taken && self.window[index].seq == seq).then_some(index)
     }
 
-    /// The first entry that is neither taken nor done.
+    /// The first entry that is neither taken nor done, nor held for PUBCOMP.
     pub(crate) fn first_waiting(&self) -> Option<usize> {
-        (self.taken..self.window.len()).find(|&index| !self.window[index].done)
+        (self.taken..self.window.len()).find(|&index| !self.window[index].done && !self.window[index].held)
+    }
+
+    /// Whether QoS 2 messages stay between PUBREC and PUBCOMP. An upstream that loses its session in between may not
+    /// have passed them on yet; a client's session is ours to lose.
+    pub(crate) fn holds(&self) -> bool {
+        self.durable && matches!(self.owner, Owner::Upstream(_))
     }
 
     /// Whether all that was read ahead is on its way, and one at most is without an answer.
@@ -293,11 +304,16 @@ impl Line {
         old.any(|entry| entry.delivery.pkid == pkid && !entry.done)
     }
 
-    /// Whether QoS 2 of a shared subscription waits until it is durable that the receiver came. A session that may
-    /// have been sent a message is then known by its record after a crash, and the message goes to nobody else
-    /// [MQTT-4.8.2-5].
-    pub(crate) fn tells_who_came(&self) -> bool {
-        self.durable && matches!(self.owner, Owner::Session(_))
+    /// Whether QoS 2 waits until it is durable who the receiver is. A session that may have been sent a message of a
+    /// shared subscription is then known by its record after a crash, and the message goes to nobody else
+    /// [MQTT-4.8.2-5]; and so is an upstream's session that is ours.
+    pub(crate) fn tells_who_came(&self, share: u32) -> bool {
+        self.durable
+            && match self.owner {
+                Owner::Session(_) => share != 0,
+                Owner::Upstream(_) => true,
+                Owner::Leaver | Owner::Nobody => false,
+            }
     }
 
     /// The entry leaves the window and will be read again.

@@ -35,7 +35,7 @@ use crate::time::{Instant, Now, Wall, earliest};
 
 pub use admission::Admission;
 pub use contract::{
-    Batch, Delivery, DestId, Number, Op, Outcome, Read, RecordKind, Recovered, Refusal, Reply, Row, Seq,
+    Batch, Delivery, DestId, Due, Number, Op, Outcome, Read, RecordKind, Recovered, Refusal, Reply, Row, Seq,
     StoredQueue, Token,
 };
 pub use deliver::Peeked;
@@ -167,10 +167,10 @@ impl Queues {
             line.window_end = Seq(found.first.0.saturating_sub(1));
             line.pkid = found.last_pkid;
         }
-        for &(dest, pkid) in &recovered.released {
+        for &Due { dest, pkid, held } in &recovered.released {
             let has_newer = recovered.queues.iter().any(|found| found.dest == dest && found.last_pkid != 0);
             if let Some(line) = self.line_mut(dest) {
-                line.releases.push(Released { pkid, seq: Seq(0), batch: 0 });
+                line.releases.push(Released { pkid, seq: held, batch: 0, is_over: false });
                 if !has_newer {
                     line.pkid = pkid;
                 }
@@ -420,6 +420,7 @@ impl Queues {
     /// The store answers.
     pub fn handle_reply(&mut self, now: Now, reply: Reply) {
         match reply {
+            Reply::Committed { batch: Batch::RELIEF } => self.journal.handle_relieved(),
             Reply::Committed { batch } => {
                 if self.journal.is_failing() {
                     self.notice(Level::Info, "store recovered", "store", "commits succeed again");
@@ -438,6 +439,9 @@ impl Queues {
             Reply::Failed { batch, error } => {
                 if self.journal.handle_failed(now.at, batch) {
                     self.notice(Level::Error, "store cannot commit", "store", error);
+                    for dest in std::mem::take(&mut self.parked) {
+                        self.mark_ready(dest);
+                    }
                 }
             }
             Reply::Rows { dest, after, rows } => self.handle_rows(now, dest, after, rows),

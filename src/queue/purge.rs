@@ -29,6 +29,7 @@ impl Queues {
         if line.durable && count > 0 {
             line.delete = Some(self.journal.add(now.at, Op::DeleteUpTo { dest, seq: through }, None));
         }
+        self.forget_over(now, dest);
         count
     }
 

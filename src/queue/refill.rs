@@ -60,17 +60,25 @@ impl Queues {
                 // Written by a version that chose them when it sent.
                 row.delivery.pkid = line.next_pkid();
             }
+            let due = line.releases.iter().find(|released| released.seq == row.seq && row.seq > Seq(0)).copied();
+            if due.is_some_and(|due| due.is_over) {
+                self.let_go_unread(now, dest, &row);
+                continue;
+            }
             self.memory += row.message.cost();
-            let sent_before = line.is_unsure(&row);
+            let held = due.is_some();
+            let sent_before = line.is_unsure(&row) || held;
             line.push_back(Entry {
                 seq: row.seq,
                 delivery: row.delivery,
                 message: row.message,
                 stored: Stored::Row,
                 sent_before,
+                held,
                 done: false,
             });
         }
+        self.forget_over(now, dest);
         self.mark_ready(dest);
         self.refill(dest);
     }

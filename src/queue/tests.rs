@@ -173,6 +173,109 @@ fn qos_2_waits_for_its_identifier_to_be_durable() {
     assert_eq!(queues.releases(dest).count(), 0);
 }
 
+fn upstream_line(queues: &mut Queues) -> DestId {
+    let owner = Owner::Upstream(config::UpstreamId(0));
+    let dest = queues.open(at(0), "rule:cloud/all", owner, LIMITS).unwrap();
+    queues.activate(dest);
+    dest
+}
+
+/// Sends what waits and takes it as received.
+fn send_and_release(queues: &mut Queues, now: Now, dest: DestId) -> Peeked {
+    let peeked = queues.peek(now, dest).unwrap();
+    queues.take(dest, peeked.seq);
+    assert_eq!(queues.release(now, dest, peeked.seq, peeked.pkid, Token(9)), Outcome::Pending);
+    peeked
+}
+
+#[test]
+fn an_upstream_that_lost_its_session_between_pubrec_and_pubcomp_gets_the_message_again() {
+    let mut queues = queues();
+    let dest = upstream_line(&mut queues);
+    for text in ["a", "b"] {
+        push(&mut queues, at(0), dest, QoS::ExactlyOnce, text, 0);
+    }
+    commit(&mut queues, at(300));
+    let first = send_and_release(&mut queues, at(300), dest);
+    let (ops, _) = commit(&mut queues, at(600));
+    assert_eq!(ops, [Op::Hold { dest, seq: first.seq, pkid: first.pkid }]);
+    queues.deactivate(at(600), dest);
+    queues.activate(dest);
+    assert_eq!(payload(&queues.peek(at(600), dest).unwrap()), "b", "in the same session only PUBREL goes again");
+    assert!(queues.safe_releases(dest).eq([first.pkid]));
+    queues.renew(at(700), dest);
+    let again = queues.peek(at(700), dest).unwrap();
+    assert_eq!((payload(&again), again.sent_before, queues.releases(dest).count()), ("a", false, 0));
+    send_and_release(&mut queues, at(700), dest);
+    queues.complete(at(700), dest, first.pkid);
+    let (ops, _) = commit(&mut queues, at(1_000));
+    let delete = Op::DeleteUpTo { dest, seq: first.seq };
+    let Op::Complete { .. } = ops[0] else { panic!("{ops:?}") };
+    assert_eq!(ops[2..], [Op::Complete { dest, pkid: first.pkid }, delete], "together: {ops:?}");
+    assert_eq!((queues.depth(dest).messages, queues.stats(dest).delivered), (1, 1));
+}
+
+#[test]
+fn an_exchange_that_is_over_before_its_row_is_read_does_not_send_it_again() {
+    let (key, name) = (Box::from([0, 0]), Box::from(&b"rule:cloud/all"[..]));
+    let row = |seq| Row {
+        seq: Seq(seq),
+        delivery: Delivery {
+            qos: QoS::ExactlyOnce,
+            pkid: 0x8000 + u16::try_from(seq).unwrap(),
+            ..Delivery::default()
+        },
+        message: message("a"),
+    };
+    let (dest, cost) = (DestId(0), message("a").cost() as u64);
+    let due = |seq| Due { dest, pkid: row(seq).delivery.pkid, held: Seq(seq) };
+    let stored = StoredQueue { dest, count: 3, bytes: 3 * cost, first: Seq(1), last: Seq(3), last_pkid: 0x8003 };
+    let recovered = Recovered {
+        last_seq: Seq(3),
+        queues: vec![stored],
+        records: vec![(RecordKind::Dest, key, name)],
+        released: vec![due(1), due(2)],
+        ..Recovered::default()
+    };
+    let mut queues = Queues::new(&Config::default().store, &recovered);
+    assert_eq!(upstream_line(&mut queues), dest);
+    queues.complete(at(0), dest, 0x8001);
+    assert!(queues.safe_releases(dest).eq([0x8002]), "the one that is over is not repeated");
+    queues.handle_reply(at(1), Reply::Rows { dest, after: Seq(0), rows: vec![row(1), row(2), row(3)] });
+    assert_eq!(queues.peek(at(1), dest).unwrap().seq, Seq(3), "the second waits for PUBCOMP");
+    queues.complete(at(1), dest, 0x8002);
+    let (ops, _) = commit(&mut queues, at(600));
+    let gone = |seq| Op::Delete { dest, seq: Seq(seq) };
+    let over = |seq| Op::Complete { dest, pkid: row(seq).delivery.pkid };
+    assert_eq!(ops, [gone(1), over(1), over(2), Op::DeleteUpTo { dest, seq: Seq(2) }]);
+    let depth = queues.depth(dest);
+    assert_eq!((depth.messages, depth.bytes, queues.stats(dest).delivered), (1, cost, 2));
+}
+
+#[test]
+fn with_the_store_full_pubrel_goes_out_all_the_same() {
+    let mut queues = queues();
+    let dest = upstream_line(&mut queues);
+    for text in ["a", "b"] {
+        push(&mut queues, at(0), dest, QoS::ExactlyOnce, text, 0);
+    }
+    commit(&mut queues, at(300));
+    push(&mut queues, at(300), dest, QoS::ExactlyOnce, "c", 0);
+    let Some(Output::Commit(batch)) = drain(&mut queues, at(600)).pop() else { panic!("no batch") };
+    let first = send_and_release(&mut queues, at(600), dest);
+    queues.handle_reply(at(600), Reply::Failed { batch: batch.id, error: "full".to_owned() });
+    let outputs = drain(&mut queues, at(2_000));
+    let ops = vec![Op::Hold { dest, seq: first.seq, pkid: first.pkid }];
+    assert_eq!(outputs[0], Output::Commit(Batch { id: Batch::RELIEF, ops }));
+    queues.handle_reply(at(2_000), Reply::Committed { batch: Batch::RELIEF });
+    assert_eq!(drain(&mut queues, at(2_000)), [Output::Settled(Token(9))], "or nothing would ever leave it");
+    queues.handle_reply(at(2_000), Reply::Failed { batch: batch.id, error: "full".to_owned() });
+    queues.complete(at(2_000), dest, first.pkid);
+    let outputs = drain(&mut queues, at(4_000));
+    let Output::Commit(Batch { id: Batch::RELIEF, ref ops }) = outputs[0] else { panic!("{outputs:?}") };
+    assert_eq!(ops.last(), Some(&Op::DeleteUpTo { dest, seq: first.seq }));
+}
+
 #[test]
 fn what_does_not_fit_the_window_is_read_back_in_order() {
     let mut settings = Config::default().store;

@@ -158,7 +158,7 @@ pub(super) fn connect(options: &Options, db: &Path) -> Result<(Connection, u32),
         pragma_rows(&conn, &format!("PRAGMA {pragma}"))?;
     }
     let page_size: u32 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    pragma_rows(&conn, &format!("PRAGMA max_page_count = {}", options.max_pages(page_size)))?;
+    pragma_rows(&conn, &format!("PRAGMA max_page_count = {}", options.max_pages(page_size).growing))?;
     schema::migrate(&conn)?;
     Ok((conn, page_size))
 }

@@ -59,10 +59,20 @@ impl Options {
     }
 
     /// Pages that the file itself may have, so that file and log stay below [`Options::max_bytes`].
-    pub(super) fn max_pages(&self, page_size: u32) -> u64 {
+    pub(super) fn max_pages(&self, page_size: u32) -> PageLimit {
         let log = (2 * self.wal_limit()).min(self.max_bytes / 2);
-        ((self.max_bytes - log) / u64::from(page_size)).clamp(32, 0xffff_fffe)
+        let all = ((self.max_bytes - log) / u64::from(page_size)).clamp(32, 0xffff_fffe);
+        PageLimit { growing: all - all / 16, all }
     }
+}
+
+/// How many pages the file may have. Messages leave some, so that what leads to their end finds room in a full file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageLimit {
+    /// For batches that store something.
+    pub growing: u64,
+    /// For those that do not.
+    pub all: u64,
 }
 
 /// The files of a store.

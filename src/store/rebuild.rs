@@ -140,12 +140,12 @@ impl<'c> Writer<'c> {
                 }
             });
         }
-        if let Some(mut put) = self.prepare("INSERT OR IGNORE INTO released VALUES(?1, ?2, ?3)") {
+        if let Some(mut put) = self.prepare("INSERT OR IGNORE INTO released VALUES(?1, ?2, ?3, ?4)") {
             self.kept.lost += wreck.each(Table::Released, |columns| {
                 if let (Some(dest), Some(pkid), Some(position)) =
                     (columns.small(0), columns.small(1), columns.number(2))
                 {
-                    self.insert(|| put.execute((dest, pkid, signed(position))));
+                    self.insert(|| put.execute((dest, pkid, signed(position), columns.number(3).map(signed))));
                 }
             });
         }

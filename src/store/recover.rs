@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::queue::{DestId, Recovered, Seq, StoredQueue};
+use crate::queue::{DestId, Due, Recovered, Seq, StoredQueue};
 use crate::store::columns::{Columns, cost, key, record_kind, unsigned};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Account, Ledger};
@@ -80,8 +80,9 @@ impl Session<'_> {
             recovered.retained.push(columns.retained()?);
             Some(())
         })?;
-        for_each(conn, "SELECT dest, pkid FROM released ORDER BY position", |columns| {
-            recovered.released.push((DestId(columns.small(0)?), columns.small(1)?));
+        for_each(conn, "SELECT dest, pkid, held FROM released ORDER BY position", |columns| {
+            let held = Seq(columns.number(2).unwrap_or(0));
+            recovered.released.push(Due { dest: DestId(columns.small(0)?), pkid: columns.small(1)?, held });
             Some(())
         })?;
         for_each(conn, "SELECT dest, pkid FROM received ORDER BY dest, pkid", |columns| {

@@ -50,8 +50,11 @@ ALTER TABLE dead_letter ADD COLUMN queue TEXT;
 ALTER TABLE dead_letter ADD COLUMN buried_at INTEGER;
 ";
 
+/// Version 3: the row of a released message stays until the exchange is complete.
+const V3: &str = "ALTER TABLE released ADD COLUMN held INTEGER;";
+
 /// One step per version; a released step is never changed.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// The version that this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "there are a few")]
@@ -157,7 +160,7 @@ impl Sql {
                 "INSERT INTO meta VALUES('dead_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + excluded.value"
             }
             Self::Unbury => "DELETE FROM dead_letter WHERE id = ?1",
-            Self::Release => "INSERT OR REPLACE INTO released VALUES(?1, ?2, ?3)",
+            Self::Release => "INSERT OR REPLACE INTO released VALUES(?1, ?2, ?3, ?4)",
             Self::Complete => "DELETE FROM released WHERE dest = ?1 AND pkid = ?2",
             Self::Receive => "INSERT OR IGNORE INTO received VALUES(?1, ?2)",
             Self::Forget => "DELETE FROM received WHERE dest = ?1 AND pkid = ?2",

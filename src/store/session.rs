@@ -13,7 +13,7 @@ use crate::queue::{Batch, DestId, Op, Read, Row, Seq};
 use crate::store::columns::{self, Columns, key, raw_len, signed, split, unsigned};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Account, Ledger};
-use crate::store::options::Options;
+use crate::store::options::{Options, PageLimit};
 use crate::store::schema::{Sql, Statements};
 
 /// Dead rows are removed in pieces of at least this many octets.
@@ -36,6 +36,7 @@ pub struct Session<'d> {
     pub(super) page_size: u32,
     pub(super) wal_limit: u64,
     max_dead_letters: u32,
+    max_pages: PageLimit,
     /// Octets appended since dead rows were last removed.
     debt: u64,
     /// The log could not be folded into the file.
@@ -68,6 +69,7 @@ impl<'d> Session<'d> {
             page_size,
             wal_limit: options.wal_limit(),
             max_dead_letters: options.max_dead_letters,
+            max_pages: options.max_pages(page_size),
             debt: 0,
             log_stuck: false,
             leftovers,
@@ -87,12 +89,22 @@ impl<'d> Session<'d> {
                 .transaction(|session| session.reclaim(wanted))
                 .and_then(|()| self.transaction(|session| session.run(batch)));
         }
+        if matches!(&result, Err(fault) if fault.is_full()) && !stores(batch) {
+            result =
+                self.limit_pages(self.max_pages.all).and_then(|()| self.transaction(|session| session.run(batch)));
+            // SQLite sets it no lower than what the file has now.
+            result = result.and(self.limit_pages(self.max_pages.growing));
+        }
         if result.is_ok() {
             // The batch is safe whether or not the log can be folded; a log that cannot is bounded by `bound_log`.
             self.log_stuck = self.checkpoint_if_due().map_err(|fault| self.note(&fault)).is_err();
         }
         *self.leftovers |= matches!(result, Err(Fault::Sqlite(_)));
         result.map_err(|fault| self.note(&fault))
+    }
+
+    fn limit_pages(&self, pages: u64) -> Result<(), Fault> {
+        Ok(pragma_rows(self.conn, &format!("PRAGMA max_page_count = {pages}"))?)
     }
 
     /// Rows in order of sequence number.
@@ -178,7 +190,11 @@ impl<'d> Session<'d> {
             Op::Append { dest, row } => self.append(dest.0, row),
             Op::DeleteUpTo { dest, seq } => self.delete_up_to(dest.0, seq.0),
             Op::Delete { dest, seq } => self.delete(dest.0, seq.0),
-            Op::Release { dest, seq, pkid } => self.release(dest.0, seq.0, *pkid),
+            Op::Release { dest, seq, pkid } => {
+                self.delete(dest.0, seq.0)?;
+                self.release(dest.0, *pkid, None)
+            }
+            Op::Hold { dest, seq, pkid } => self.release(dest.0, *pkid, Some(signed(seq.0))),
             Op::Complete { dest, pkid } => self.execute(Sql::Complete, (dest.0, pkid)),
             Op::Receive { dest, pkid } => self.execute(Sql::Receive, (dest.0, pkid)),
             Op::Forget { dest, pkid } => self.execute(Sql::Forget, (dest.0, pkid)),
@@ -262,11 +278,10 @@ impl<'d> Session<'d> {
         Ok(())
     }
 
-    fn release(&mut self, dest: u16, seq: u64, pkid: u16) -> Result<(), Fault> {
-        self.delete(dest, seq)?;
+    fn release(&mut self, dest: u16, pkid: u16, held: Option<i64>) -> Result<(), Fault> {
         let position = self.ledger.next_position;
         self.ledger.next_position += 1;
-        self.execute(Sql::Release, (dest, pkid, signed(position)))
+        self.execute(Sql::Release, (dest, pkid, signed(position), held))
     }
 
     fn bury(&mut self, dest: u16, seq: u64, reason: &str) -> Result<(), Fault> {
@@ -475,6 +490,11 @@ fn appended_bytes(batch: &Batch) -> u64 {
         _ => 0,
     };
     batch.ops.iter().map(of).sum()
+}
+
+/// Whether a batch stores something that was not there, apart from marks of a few octets.
+fn stores(batch: &Batch) -> bool {
+    batch.ops.iter().any(|op| matches!(op, Op::Append { .. } | Op::Retain { .. } | Op::Put { .. }))
 }
 
 /// Runs a pragma that works row by row to its end.

@@ -59,7 +59,7 @@ impl Table {
             8 if in_table => Some(Self::Queue),
             14 | 17 if in_table => Some(Self::DeadLetter),
             7 if !in_table => Some(Self::Retained),
-            3 if !in_table && columns.number(2).is_some() => Some(Self::Released),
+            3 | 4 if !in_table && columns.number(2).is_some() => Some(Self::Released),
             3 if !in_table => Some(Self::Record),
             2 if !in_table && columns.text(0).is_some() => Some(Self::Meta),
             2 if !in_table => Some(Self::Received),

@@ -1,7 +1,7 @@
 //! The simulated cloud broker: keeps its side of MQTT to the letter, also across lost connections, and writes down
 //! what it was given.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use moteway::mqtt::{
     ConnAck, Packet, PacketType, PubAck, PubComp, PubRec, PubRel, Publish, PublishProperties, QoS, ReasonCode,
@@ -14,10 +14,15 @@ use crate::client::{MessageId, parse, payload};
 pub struct Cloud {
     version: Option<Version>,
     session: bool,
-    receipts: BTreeSet<u16>,
+    /// Inbound QoS 2 that is not released, with the message where it is passed on at PUBREL only.
+    receipts: BTreeMap<u16, Option<Arrival>>,
+    /// MQTT 3.1.1, figure 4.3, method A: what came with QoS 2 is passed on at PUBREL, and until then is the session's.
+    passes_on_late: bool,
     partial: Vec<u8>,
     /// What came, in order: topic, message, QoS.
-    pub received: Vec<(String, MessageId, QoS)>,
+    pub received: Vec<Arrival>,
+    /// How often it lost its session.
+    pub forgotten: u32,
     pub status: Vec<String>,
     subscribed: bool,
     commands: u64,
@@ -28,10 +33,31 @@ pub struct Cloud {
     pub acked: Vec<MessageId>,
 }
 
+/// Topic, message, QoS.
+type Arrival = (String, MessageId, QoS);
+
 /// The publisher's number of the cloud's own messages.
 pub const CLOUD: u32 = 900;
 
 impl Cloud {
+    pub fn new(passes_on_late: bool) -> Self {
+        Self { passes_on_late, ..Self::default() }
+    }
+
+    /// It starts anew without what it knew of the gateway's session.
+    pub fn forget(&mut self) {
+        self.session = false;
+        self.receipts.clear();
+        self.unacked.clear();
+        self.forgotten += 1;
+    }
+
+    /// Somebody had a session under the gateway's client id before, with these identifiers in it.
+    pub fn had_a_session(&mut self, pkids: std::ops::Range<u16>) {
+        self.session = true;
+        self.receipts.extend(pkids.map(|pkid| (pkid, None)));
+    }
+
     pub fn lost(&mut self) {
         self.partial.clear();
         self.version = None;
@@ -95,7 +121,7 @@ impl Cloud {
         match packet {
             Packet::Publish(publish) => self.publish(version, &publish, out),
             Packet::PubRel(rel) => {
-                self.receipts.remove(&rel.pkid);
+                self.received.extend(self.receipts.remove(&rel.pkid).flatten());
                 Packet::PubComp(PubComp::new(rel.pkid, ReasonCode::Success)).encode(version, out);
             }
             // Refused with a reason: told, not promised.
@@ -133,15 +159,20 @@ impl Cloud {
     }
 
     fn publish(&mut self, version: Version, publish: &Publish<'_>, out: &mut Vec<u8>) {
-        let is_new = match publish.qos {
-            QoS::ExactlyOnce => self.receipts.insert(publish.pkid),
-            _ => true,
-        };
-        if is_new {
-            if publish.topic.starts_with("status/") {
-                self.status.push(String::from_utf8_lossy(publish.payload).into_owned());
-            } else {
-                self.received.push((publish.topic.to_owned(), parse(publish.payload), publish.qos));
+        if publish.topic.starts_with("status/") {
+            self.status.push(String::from_utf8_lossy(publish.payload).into_owned());
+        } else {
+            let arrival = (publish.topic.to_owned(), parse(publish.payload), publish.qos);
+            match publish.qos {
+                QoS::ExactlyOnce if self.receipts.contains_key(&publish.pkid) => {}
+                QoS::ExactlyOnce if self.passes_on_late => {
+                    self.receipts.insert(publish.pkid, Some(arrival));
+                }
+                QoS::ExactlyOnce => {
+                    self.receipts.insert(publish.pkid, None);
+                    self.received.push(arrival);
+                }
+                _ => self.received.push(arrival),
             }
         }
         match publish.qos {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use moteway::queue::{Batch, DestId, Op, Read, RecordKind, Recovered, Reply, Row, Seq, StoredQueue};
+use moteway::queue::{Batch, DestId, Due, Op, Read, RecordKind, Recovered, Reply, Row, Seq, StoredQueue};
 
 #[derive(Debug, Default, Clone)]
 pub struct Disk {
@@ -11,7 +11,7 @@ pub struct Disk {
     pub dead: BTreeMap<u64, (DestId, Row, String)>,
     records: BTreeMap<(RecordKind, Box<[u8]>), Box<[u8]>>,
     retained: BTreeMap<Box<str>, moteway::mqtt::Message>,
-    released: Vec<(DestId, u16)>,
+    released: Vec<Due>,
     received: Vec<(DestId, u16)>,
     last_seq: Seq,
     pub commits: u64,
@@ -40,10 +40,10 @@ impl Disk {
             }
             Op::Release { dest, seq, pkid } => {
                 self.rows.remove(&(dest, seq));
-                self.released.retain(|entry| *entry != (dest, pkid));
-                self.released.push((dest, pkid));
+                self.hold(dest, pkid, Seq(0));
             }
-            Op::Complete { dest, pkid } => self.released.retain(|entry| *entry != (dest, pkid)),
+            Op::Hold { dest, seq, pkid } => self.hold(dest, pkid, seq),
+            Op::Complete { dest, pkid } => self.released.retain(|due| (due.dest, due.pkid) != (dest, pkid)),
             Op::Receive { dest, pkid } => {
                 self.received.retain(|entry| *entry != (dest, pkid));
                 self.received.push((dest, pkid));
@@ -58,7 +58,7 @@ impl Disk {
             Op::Unbury { id } => drop(self.dead.remove(&id)),
             Op::Clear { dest } => {
                 self.rows.retain(|(d, _), _| *d != dest);
-                self.released.retain(|(d, _)| *d != dest);
+                self.released.retain(|due| due.dest != dest);
                 self.received.retain(|(d, _)| *d != dest);
             }
             Op::Put { kind, key, value } => {
@@ -74,6 +74,11 @@ impl Disk {
                 self.retained.remove(&topic);
             }
         }
+    }
+
+    fn hold(&mut self, dest: DestId, pkid: u16, held: Seq) {
+        self.released.retain(|due| (due.dest, due.pkid) != (dest, pkid));
+        self.released.push(Due { dest, pkid, held });
     }
 
     /// What one destination has.

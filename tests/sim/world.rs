@@ -64,11 +64,13 @@ pub struct Weather {
     pub disk_full: Option<Duration>,
     pub reload: Option<Duration>,
     pub radio_loss: f32,
+    /// The upstream may come back without its sessions.
+    pub forgets: bool,
 }
 
 impl Weather {
     pub const CALM: Self =
-        Self { flap: None, cut: None, crash: None, disk_full: None, reload: None, radio_loss: 0.0 };
+        Self { flap: None, cut: None, crash: None, disk_full: None, reload: None, radio_loss: 0.0, forgets: false };
 }
 
 pub struct World {
@@ -87,7 +89,7 @@ pub struct World {
     /// By a number that is never used again.
     pipes: BTreeMap<u32, Pipe>,
     next_pipe: u32,
-    cloud_up: bool,
+    pub cloud_up: bool,
     store_busy: bool,
     weather: Weather,
     publishing: bool,
@@ -113,7 +115,7 @@ impl World {
             config,
             engine,
             store,
-            cloud: Cloud::default(),
+            cloud: Cloud::new(seed % 6 >= 3),
             clients,
             nodes,
             rng: fastrand::Rng::with_seed(seed),
@@ -506,6 +508,9 @@ impl World {
         self.flaps += 1;
         if let (false, Some(pipe)) = (self.cloud_up, self.pipe_to(Peer::Cloud)) {
             self.cut(pipe);
+        }
+        if self.weather.forgets && self.cloud_up && self.rng.bool() {
+            self.cloud.forget();
         }
         self.plan_weather(Event::Flap);
     }

@@ -44,6 +44,31 @@ fn a_full_file_refuses_a_batch_and_takes_the_next_after_a_delete() {
     assert!(size <= 1 << 20, "{size} octets in use");
 }
 
+/// What only leads to deletions is taken by a full file too, or nothing would ever leave it.
+#[test]
+fn a_full_file_takes_the_pubrecs_of_a_large_window() {
+    let dir = TempDir::new().unwrap();
+    let small = Options { max_bytes: 1 << 20, durability: Durability::None, ..options(dir.path()) };
+    let (mut database, _) = Database::open(&small).unwrap();
+    let mut seq = 0;
+    for rows in [50, 1] {
+        while apply(&mut database, 1, (1..=rows).map(|n| append(1, seq + n)).collect()).is_ok() {
+            seq += rows;
+        }
+    }
+    assert!(seq > 1000, "only {seq} rows fit");
+    for window in 0..2 {
+        let hold = |n: u16| Op::Hold { dest: DestId(1), seq: Seq(u64::from(n)), pkid: 0x8000 + n };
+        apply(&mut database, 2, (1..=1000).map(hold).collect()).unwrap();
+        let complete = |n: u16| Op::Complete { dest: DestId(1), pkid: 0x8000 + n };
+        let over = (1..=1000).map(complete).chain([Op::DeleteUpTo { dest: DestId(1), seq: Seq(window) }]);
+        apply(&mut database, 3, over.collect()).unwrap();
+    }
+    database.close().unwrap();
+    let size: u64 = std::fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert!(size <= 1 << 20, "{size} octets in use");
+}
+
 const LIMITED: &str = "MOTEWAY_TEST_LIMITED_DIR";
 
 /// Not a test by itself: runs alone in a process, because its limit on the size of files holds for all of it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use moteway::mqtt::QoS;
-use moteway::queue::{DestId, Look, Number, Op, Seq};
+use moteway::queue::{DestId, Due, Look, Number, Op, Seq};
 use moteway::store::{Database, Inspector};
 use moteway::time::Wall;
 use rusqlite::Connection;
@@ -36,7 +36,8 @@ fn files_of_every_version_are_read_and_brought_up_to_date() {
         let (mut database, found) = Database::open(&options(dir.path())).unwrap();
         assert_eq!(found.damage, None);
         assert_eq!((found.queues.len(), found.records.len(), found.last_seq), (2, 2, Seq(1_048_575)));
-        assert_eq!((found.released, found.received), (vec![(DestId(1), 32769)], vec![(DestId(2), 77)]));
+        let due = Due { dest: DestId(1), pkid: 32769, held: Seq(0) };
+        assert_eq!((found.released, found.received), (vec![due], vec![(DestId(2), 77)]));
         assert_eq!((found.retained[0].topic(), found.retained[0].payload()), ("state/door", &b"open"[..]));
         let rows = database.session().read(&read_all(1, 0)).unwrap();
         let [five, seven] = rows.as_slice() else { panic!("{rows:?}") };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use moteway::mqtt::{Message, QoS};
-use moteway::queue::{Batch, Delivery, DestId, Op, Read, RecordKind, Recovered, Row, Seq, StoredQueue};
+use moteway::queue::{Batch, Delivery, DestId, Due, Op, Read, RecordKind, Recovered, Row, Seq, StoredQueue};
 use moteway::store::{Database, Options};
 use tempfile::TempDir;
 
@@ -16,7 +16,7 @@ type Bytes = Box<[u8]>;
 struct Model {
     queues: BTreeMap<u16, BTreeMap<u64, Row>>,
     last_pkid: BTreeMap<u16, u16>,
-    released: Vec<(DestId, u16)>,
+    released: Vec<Due>,
     received: BTreeSet<(DestId, u16)>,
     records: BTreeMap<(RecordKind, Bytes), Bytes>,
     retained: BTreeMap<String, Message>,
@@ -41,17 +41,17 @@ impl Model {
             }
             Op::Release { dest, seq, pkid } => {
                 self.queues.entry(dest.0).or_default().remove(&seq.0);
-                self.released.retain(|entry| *entry != (dest, pkid));
-                self.released.push((dest, pkid));
+                self.hold(dest, pkid, Seq(0));
             }
-            Op::Complete { dest, pkid } => self.released.retain(|entry| *entry != (dest, pkid)),
+            Op::Hold { dest, seq, pkid } => self.hold(dest, pkid, seq),
+            Op::Complete { dest, pkid } => self.released.retain(|due| (due.dest, due.pkid) != (dest, pkid)),
             Op::Receive { dest, pkid } => drop(self.received.insert((dest, pkid))),
             Op::Forget { dest, pkid } => drop(self.received.remove(&(dest, pkid))),
             Op::Unbury { .. } => {}
             Op::Clear { dest } => {
                 self.queues.remove(&dest.0);
                 self.last_pkid.remove(&dest.0);
-                self.released.retain(|entry| entry.0 != dest);
+                self.released.retain(|due| due.dest != dest);
                 self.received.retain(|entry| entry.0 != dest);
             }
             Op::Put { kind, key, value } => drop(self.records.insert((kind, key), value)),
@@ -59,6 +59,11 @@ impl Model {
             Op::Retain { message } => drop(self.retained.insert(message.topic().to_owned(), (*message).clone())),
             Op::Unretain { topic } => drop(self.retained.remove(&*topic)),
         }
+    }
+
+    fn hold(&mut self, dest: DestId, pkid: u16, held: Seq) {
+        self.released.retain(|due| (due.dest, due.pkid) != (dest, pkid));
+        self.released.push(Due { dest, pkid, held });
     }
 
     fn recovered(&self, last_seq: Seq) -> Recovered {
@@ -101,7 +106,8 @@ impl Run {
             0..60 => self.append(dest),
             60..72 => Op::DeleteUpTo { dest, seq },
             72..78 => Op::Delete { dest, seq },
-            78..82 => Op::Release { dest, seq, pkid },
+            78..80 => Op::Release { dest, seq, pkid },
+            80..82 => Op::Hold { dest, seq, pkid },
             82..84 => Op::Complete { dest, pkid },
             84..86 => Op::Receive { dest, pkid },
             86..88 => Op::Forget { dest, pkid },

@@ -1,7 +1,7 @@
 //! One suite, every store: what the contract in `queue` asks of whoever keeps the rows.
 
 use moteway::mqtt::QoS;
-use moteway::queue::{Batch, Delivery, DestId, Number, Op, Read, RecordKind, Recovered, Reply, Row, Seq};
+use moteway::queue::{Batch, Delivery, DestId, Due, Number, Op, Read, RecordKind, Recovered, Reply, Row, Seq};
 
 use crate::support::{append, message, read_all, row};
 
@@ -153,13 +153,15 @@ fn qos2_states_survive(store: &mut dyn Subject) {
         vec![Op::Release { dest, seq: Seq(2), pkid: 102 }, Op::Release { dest, seq: Seq(1), pkid: 101 }],
     );
     commit(store, 3, vec![Op::Release { dest, seq: Seq(3), pkid: 103 }, Op::Complete { dest, pkid: 101 }]);
+    commit(store, 4, vec![Op::Hold { dest, seq: Seq(4), pkid: 104 }]);
     commit(
         store,
-        4,
+        5,
         vec![Op::Receive { dest, pkid: 9 }, Op::Receive { dest, pkid: 8 }, Op::Forget { dest, pkid: 9 }],
     );
     let found = store.reopen();
-    assert_eq!(found.released, [(dest, 102), (dest, 103)]);
+    let due = |pkid, held| Due { dest, pkid, held: Seq(held) };
+    assert_eq!(found.released, [due(102, 0), due(103, 0), due(104, 4)]);
     assert_eq!(found.received, [(dest, 8)]);
     assert_eq!((found.queues[0].count, found.queues[0].last_pkid), (2, 105));
     assert_eq!(seqs(store, 2), [4, 5]);
@@ -212,7 +214,10 @@ fn clear_forgets_one_destination(store: &mut dyn Subject) {
     let found = store.reopen();
     assert_eq!(seqs(store, 1), [41]);
     assert_eq!(seqs(store, 2).len(), 20);
-    assert_eq!((found.released, found.received), (vec![(DestId(2), 6)], vec![(DestId(2), 5)]));
+    assert_eq!(
+        (found.released, found.received),
+        (vec![Due { dest: DestId(2), pkid: 6, held: Seq(0) }], vec![(DestId(2), 5)])
+    );
 }
 
 fn sequence_numbers_are_remembered(store: &mut dyn Subject) {

@@ -81,6 +81,8 @@ pub(super) struct Queues {
     /// Those that say when they have something.
     active: BTreeSet<DestId>,
     releases: BTreeMap<DestId, Vec<u16>>,
+    /// Their messages, until the exchange is complete.
+    held: BTreeMap<DestId, Vec<(Row, u16)>>,
     next: u64,
     next_pkid: u16,
     /// How releases are answered.
@@ -145,6 +147,7 @@ impl Queues {
     /// A release did not become durable: its row is back.
     fn undo_release(&mut self, dest: DestId, row: Row, pkid: u16) {
         self.releases.entry(dest).or_default().retain(|due| *due != pkid);
+        self.held.entry(dest).or_default().retain(|(_, due)| *due != pkid);
         let rows = self.rows.entry(dest).or_default();
         let at = rows.partition_point(|other| other.peeked.seq < row.peeked.seq);
         rows.insert(at, Row { in_flight: false, ..row });
@@ -203,6 +206,7 @@ impl Outbound for Queues {
         let row = self.remove(dest, seq).expect("released once");
         assert!(row.in_flight, "released while in flight");
         self.releases.entry(dest).or_default().push(pkid);
+        self.held.entry(dest).or_default().push((row.clone(), pkid));
         if outcome == Outcome::Pending {
             self.pending.push((token, dest, row, pkid));
         }
@@ -211,11 +215,14 @@ impl Outbound for Queues {
 
     fn complete(&mut self, _: Now, dest: DestId, pkid: u16) {
         self.releases.entry(dest).or_default().retain(|due| *due != pkid);
+        self.held.entry(dest).or_default().retain(|(_, due)| *due != pkid);
         self.completed.push(pkid);
     }
 
-    fn releases(&self, dest: DestId) -> Vec<u16> {
-        self.due(dest).to_vec()
+    fn renew(&mut self, _: Now, dest: DestId) {
+        for (row, pkid) in self.held.remove(&dest).unwrap_or_default() {
+            self.undo_release(dest, row, pkid);
+        }
     }
 
     fn safe_releases(&self, dest: DestId) -> Vec<u16> {
@@ -244,6 +251,7 @@ pub(super) struct Broker {
     pub(super) published: Vec<Message>,
     pub(super) receipts: BTreeSet<u16>,
     pub(super) link_states: Vec<(bool, String)>,
+    pub(super) own_sessions: Vec<String>,
 }
 
 impl Broker {
@@ -284,6 +292,10 @@ impl Local for Broker {
 
     fn forget_receipts(&mut self, _: Now, _: UpstreamId) {
         self.receipts.clear();
+    }
+
+    fn own_session(&mut self, _: Now, _: UpstreamId, client_id: &str) {
+        self.own_sessions.push(client_id.to_owned());
     }
 
     fn status(&mut self, _: Now, _: UpstreamId, up: bool, detail: &str) {

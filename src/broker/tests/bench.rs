@@ -11,7 +11,7 @@ use crate::mqtt::{
     SubscribeProperties, Subscription, Version, frame,
 };
 use crate::queue::{
-    self, Batch, DestId, Op, Owner, Queues, Read, RecordKind, Recovered, Reply, Row, Seq, StoredQueue,
+    self, Batch, DestId, Due, Op, Owner, Queues, Read, RecordKind, Recovered, Reply, Row, Seq, StoredQueue,
 };
 use crate::time::{Instant, Now, Wall};
 
@@ -27,7 +27,7 @@ pub(super) struct Disk {
     pub rows: BTreeMap<(DestId, Seq), Row>,
     pub records: Records,
     retained: BTreeMap<Box<str>, crate::mqtt::Message>,
-    released: Vec<(DestId, u16)>,
+    released: Vec<Due>,
     received: Vec<(DestId, u16)>,
     last_seq: Seq,
 }
@@ -53,16 +53,19 @@ impl Disk {
                 Op::Delete { dest, seq } | Op::Bury { dest, seq, .. } => drop(self.rows.remove(&(dest, seq))),
                 Op::Release { dest, seq, pkid } => {
                     self.rows.remove(&(dest, seq));
-                    self.released.retain(|entry| *entry != (dest, pkid));
-                    self.released.push((dest, pkid));
+                    self.released.retain(|due| (due.dest, due.pkid) != (dest, pkid));
+                    self.released.push(Due { dest, pkid, held: Seq(0) });
                 }
-                Op::Complete { dest, pkid } => self.released.retain(|entry| *entry != (dest, pkid)),
+                Op::Hold { .. } => unreachable!("there are no upstreams"),
+                Op::Complete { dest, pkid } => {
+                    self.released.retain(|due| (due.dest, due.pkid) != (dest, pkid));
+                }
                 Op::Receive { dest, pkid } => self.received.push((dest, pkid)),
                 Op::Forget { dest, pkid } => self.received.retain(|entry| *entry != (dest, pkid)),
                 Op::Unbury { .. } => {}
                 Op::Clear { dest } => {
                     self.rows.retain(|(d, _), _| *d != dest);
-                    self.released.retain(|(d, _)| *d != dest);
+                    self.released.retain(|due| due.dest != dest);
                     self.received.retain(|(d, _)| *d != dest);
                 }
                 Op::Put { kind, key, value } => drop(self.records.insert((kind, key), value)),
