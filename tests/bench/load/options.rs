@@ -34,6 +34,8 @@ radio:
   --clients C  --messages N  --window W                      as above
   --paced 0|1          1: --rate for --seconds, not --messages by --window
   --hold 0|1           1: stay connected until stdin closes
+  --together 0|1       1: what a node may send at once goes to the system as one,
+                       which costs the generator half as much
 idle:
   --clients C                                                [1000]
 forward:
@@ -66,6 +68,7 @@ pub(crate) struct Options {
     pub(crate) radio: SocketAddr,
     pub(crate) paced: bool,
     pub(crate) hold: bool,
+    pub(crate) together: bool,
     pub(crate) dir: PathBuf,
 }
 
@@ -91,6 +94,7 @@ impl Default for Options {
             radio: radio::default_address(),
             paced: false,
             hold: false,
+            together: false,
             dir: PathBuf::from("."),
         }
     }
@@ -124,6 +128,7 @@ impl Options {
             "--radio" => self.radio = number(name, value)?,
             "--paced" => self.paced = number::<u8>(name, value)? == 1,
             "--hold" => self.hold = number::<u8>(name, value)? == 1,
+            "--together" => self.together = number::<u8>(name, value)? == 1,
             "--dir" => self.dir = PathBuf::from(value),
             "--broker-pid" => self.broker_pid = Some(number(name, value)?),
             "--qos" => self.qos = number(name, value)?,

@@ -9,9 +9,10 @@ use crate::options::Options;
 use crate::stats::{Histogram, Report, Stopwatch, nanoseconds_since};
 use crate::tally::{Order, Window};
 use crate::wire::{self, Packet, Stamp};
-use nix::sys::socket::{MsgFlags, MultiHeaders, sendmmsg};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, recvmmsg, sendmmsg, sendmsg};
 use std::error::Error;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 const TICK_MS: u16 = 20;
 /// Datagrams in one system call.
 const BATCH: usize = 16;
+/// Room for an answer.
+const ANSWER_BYTES: usize = 16;
 /// The subscriber's token; nodes come behind it.
 const SUBSCRIBER: usize = 0;
 
@@ -45,7 +48,10 @@ struct Field<'a> {
     subscriber: Client,
     nodes: Vec<Node>,
     order: Order,
+    /// Messages of one node, one behind the other.
+    outgoing: Vec<u8>,
     headers: MultiHeaders<()>,
+    answers: Vec<u8>,
     sent: u64,
     received: u64,
     expected: u64,
@@ -111,7 +117,9 @@ impl<'a> Field<'a> {
             subscriber,
             order: Order::new(nodes.len()),
             nodes,
+            outgoing: Vec::new(),
             headers: MultiHeaders::preallocate(BATCH, None),
+            answers: vec![0; BATCH * ANSWER_BYTES],
             sent: 0,
             received: 0,
             expected,
@@ -218,7 +226,7 @@ impl<'a> Field<'a> {
             for token in &ready {
                 match token.checked_sub(1) {
                     None => self.read_subscriber(&mut buffer)?,
-                    Some(index) => self.read_node(index, &mut buffer)?,
+                    Some(index) => self.read_node(index)?,
                 }
             }
         }
@@ -259,30 +267,19 @@ impl<'a> Field<'a> {
     fn publish(&mut self, index: usize, count: u32) -> io::Result<()> {
         let sent_ns = nanoseconds_since(self.epoch);
         let (qos, payload) = (self.options.qos, self.options.payload);
-        let Self { nodes, headers, .. } = self;
+        let Self { nodes, outgoing, headers, .. } = self;
         let node = &mut nodes[index];
-        let number = u32::try_from(index).map_err(io::Error::other)?;
-        let messages: Vec<Vec<u8>> = (node.sent..node.sent + count)
-            .map(|seq| publish(node.topic_id, qos, payload, Stamp { publisher: number, seq, sent_ns }))
-            .collect();
-        for batch in messages.chunks(BATCH) {
-            let slices: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|message| [IoSlice::new(message)]).collect();
-            let addresses = vec![None::<()>; batch.len()];
-            let mut done = 0;
-            while done < batch.len() {
-                let result = sendmmsg(
-                    node.socket.as_raw_fd(),
-                    headers,
-                    &slices[done..],
-                    &addresses[done..],
-                    [],
-                    MsgFlags::empty(),
-                );
-                match result.map(Iterator::count) {
-                    Ok(count) => done += count,
-                    Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ENOBUFS) => std::thread::yield_now(),
-                    Err(error) => return Err(error.into()),
-                }
+        let publisher = u32::try_from(index).map_err(io::Error::other)?;
+        outgoing.clear();
+        for seq in node.sent..node.sent + count {
+            publish(outgoing, node.topic_id, qos, payload, Stamp { publisher, seq, sent_ns });
+        }
+        let length = outgoing.len() / usize::try_from(count).map_err(io::Error::other)?.max(1);
+        for batch in outgoing.chunks(BATCH * length.max(1)) {
+            if self.options.together {
+                send_as_one(&node.socket, batch, length)?;
+            } else {
+                send_each(&node.socket, batch, length, headers)?;
             }
         }
         node.sent += count;
@@ -319,12 +316,26 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
-    fn read_node(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {
-        while let Some(count) = receive(&self.nodes[index].socket, buffer)? {
-            match buffer[..count] {
-                [7, PUBACK, _, _, _, _, 0] => self.nodes[index].acked += 1,
-                [7, PUBACK, .., code] => return Err(io::Error::other(format!("PUBACK with code {code}"))),
-                _ => {}
+    fn read_node(&mut self, index: usize) -> io::Result<()> {
+        let Self { nodes, headers, answers, .. } = self;
+        let node = &mut nodes[index];
+        let mut chunks = answers.chunks_mut(ANSWER_BYTES);
+        let mut slots: [[IoSliceMut<'_>; 1]; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        // What is left is told again.
+        match recvmmsg(node.socket.as_raw_fd(), headers, &mut slots, MsgFlags::MSG_DONTWAIT, None) {
+            Err(Errno::EAGAIN) => {}
+            Err(error) => return Err(error.into()),
+            Ok(received) => {
+                for answer in received {
+                    match answer.iovs().next() {
+                        Some([7, PUBACK, _, _, _, _, 0]) => node.acked += 1,
+                        Some([7, PUBACK, .., code]) => {
+                            return Err(io::Error::other(format!("PUBACK with code {code}")));
+                        }
+                        _ => {}
+                    }
+                }
             }
         }
         if !self.options.paced {
@@ -334,15 +345,56 @@ impl<'a> Field<'a> {
     }
 }
 
-/// PUBLISH, MQTT-SN 5.4.12, with a normal topic id.
-fn publish(topic_id: [u8; 2], qos: u8, payload: usize, stamp: Stamp) -> Vec<u8> {
+/// Appends a PUBLISH, MQTT-SN 5.4.12, with a normal topic id.
+fn publish(out: &mut Vec<u8>, topic_id: [u8; 2], qos: u8, payload: usize, stamp: Stamp) {
     let length = u8::try_from(payload + 7).unwrap_or(u8::MAX);
     let [_, _, high, low] = (stamp.seq % 0xFFFF + 1).to_be_bytes();
     let msg_id = if qos == 0 { [0, 0] } else { [high, low] };
-    let mut message = vec![length, PUBLISH, qos << 5, topic_id[0], topic_id[1], msg_id[0], msg_id[1]];
-    message.extend(stamp.to_bytes());
-    message.resize(usize::from(length), b'.');
-    message
+    let end = out.len() + usize::from(length);
+    out.extend([length, PUBLISH, qos << 5, topic_id[0], topic_id[1], msg_id[0], msg_id[1]]);
+    out.extend(stamp.to_bytes());
+    out.resize(end, b'.');
+}
+
+/// Sends messages of one length, each a datagram, with as few system calls as it takes.
+fn send_each(socket: &UdpSocket, messages: &[u8], length: usize, headers: &mut MultiHeaders<()>) -> io::Result<()> {
+    let mut left = messages;
+    while !left.is_empty() {
+        let mut slices = [[IoSlice::new(&[])]; BATCH];
+        let mut count = 0;
+        for (slice, message) in slices.iter_mut().zip(left.chunks(length)) {
+            *slice = [IoSlice::new(message)];
+            count += 1;
+        }
+        let addresses = [None::<()>; BATCH];
+        let sent =
+            sendmmsg(socket.as_raw_fd(), headers, &slices[..count], &addresses[..count], [], MsgFlags::empty());
+        match sent.map(Iterator::count) {
+            Ok(count) => left = &left[count * length..],
+            Err(error) => wait_for_room(error)?,
+        }
+    }
+    Ok(())
+}
+
+/// The same, as one for the system (UDP_SEGMENT): they are told apart at the other end.
+fn send_as_one(socket: &UdpSocket, messages: &[u8], length: usize) -> io::Result<()> {
+    let length = u16::try_from(length).map_err(io::Error::other)?;
+    let slices = [IoSlice::new(messages)];
+    let segments = [ControlMessage::UdpGsoSegments(&length)];
+    while let Err(error) = sendmsg::<()>(socket.as_raw_fd(), &slices, &segments, MsgFlags::empty(), None) {
+        wait_for_room(error)?;
+    }
+    Ok(())
+}
+
+/// Lets others work while the socket is full.
+fn wait_for_room(error: Errno) -> io::Result<()> {
+    if !matches!(error, Errno::EAGAIN | Errno::ENOBUFS) {
+        return Err(error.into());
+    }
+    std::thread::yield_now();
+    Ok(())
 }
 
 fn send(socket: &UdpSocket, octets: &[u8]) -> io::Result<()> {
