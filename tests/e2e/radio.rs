@@ -1,5 +1,7 @@
 //! MQTT-SN sensors over UDP and over a serial line in each framing, through power cuts.
 
+use std::time::{Duration, Instant};
+
 use moteway::mqtt::QoS;
 use moteway::mqttsn::{
     ConnAck, Connect, GwInfo, Message, PROTOCOL_ID, PublishQos, ReturnCode, SearchGw, ShortName, Topic, TopicId,
@@ -336,4 +338,32 @@ fn strange_octets_of_one_sensor_do_not_disturb_another() {
         witness.expect("site/good", &text);
     }
     assert!(gateway.is_running());
+}
+
+#[test]
+fn a_hundred_nodes_that_connect_at_once_wait_for_a_moment() {
+    let radio = Radio::udp();
+    let _gateway = Gateway::start(&radio.link);
+    let mut nodes: Vec<(Sensor, Instant)> = Vec::new();
+    for number in 0..100 {
+        let client_id = &format!("node-{number}");
+        let mut sensor = radio.sensor();
+        let connect =
+            Connect { will: false, clean_session: true, protocol_id: PROTOCOL_ID, duration: 60, client_id };
+        let begin = Instant::now();
+        sensor.send(&Message::Connect(connect));
+        nodes.push((sensor, begin));
+    }
+    // Whoever is looked at later is charged for those before it.
+    let mut took: Vec<Duration> = nodes
+        .iter_mut()
+        .map(|(sensor, begin)| {
+            sensor.expect(&Message::ConnAck(ConnAck { code: ReturnCode::ACCEPTED }));
+            begin.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    println!("CONNACK for 100 at once: median {:?}, the last {:?}", took[50], took[99]);
+    // Far above what it is, and far below what others need.
+    assert!(took[50] < Duration::from_millis(250), "{took:?}");
 }
