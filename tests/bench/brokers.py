@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 START_TIMEOUT = 20.0
@@ -15,6 +16,14 @@ STOP_TIMEOUT = 10.0
 CONNECT = bytes([0x10, 17, 0, 4]) + b"MQTT" + bytes([4, 2, 0, 0, 0, 5]) + b"probe"
 CONNACK = bytes([0x20, 2, 0, 0])
 DISCONNECT = bytes([0xE0, 0])
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A listener beside the plain one; the directory has cert.pem, which is its own CA, and key.pem."""
+
+    port: int
+    directory: Path
 
 
 class BenchError(Exception):
@@ -29,8 +38,8 @@ class Broker:
     def __init__(self, binary: Path):
         self.binary = binary
 
-    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
-        """Writes the configuration; returns the command line. `tls` has cert.pem and key.pem for a TLS listener."""
+    def configure(self, directory: Path, port: int, tls: "Tls | None") -> list[str]:
+        """Writes the configuration, with a plain listener and perhaps a TLS listener; returns the command line."""
         raise NotImplementedError
 
     def version(self) -> str:
@@ -49,13 +58,14 @@ state_dir = "{directory}/state"
 max_connections = 20000
 max_queued_messages = 1000000
 max_queued_bytes = "1GiB"
+max_sessions = 20000
+max_retained_messages = 20000
 
 [[listener]]
 name = "bench"
 bind = "127.0.0.1:{port}"
 allow_anonymous = true
 max_connections = 20000
-{tls}
 
 [sn]
 max_clients = 20000
@@ -65,16 +75,39 @@ name = "radio"
 kind = "udp"
 bind = "127.0.0.1:{port}"
 """
+    TLS = """
+[[listener]]
+name = "bench-tls"
+bind = "127.0.0.1:{tls.port}"
+allow_anonymous = true
+max_connections = 20000
+tls = {{ cert = "{tls.directory}/cert.pem", key = "{tls.directory}/key.pem" }}
+"""
 
-    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
+    def configure(self, directory: Path, port: int, tls: Tls | None) -> list[str]:
         (directory / "state").mkdir(exist_ok=True)
         config = directory / "moteway.toml"
-        pair = f'tls = {{ cert = "{tls}/cert.pem", key = "{tls}/key.pem" }}' if tls else ""
-        config.write_text(self.CONFIG.format(directory=directory, port=port, tls=pair))
+        second = self.TLS.format(tls=tls) if tls else ""
+        config.write_text(self.CONFIG.format(directory=directory, port=port) + second)
         return [str(self.binary), "run", "--config", str(config)]
 
     def version(self) -> str:
         return first_line([str(self.binary), "--version"])
+
+
+class MotewayWithRules(Moteway):
+    """So many bridge rules for other topics, to an upstream that nobody is."""
+
+    RULE = """
+[[upstream.rule]]
+name = "rule-{number}"
+filter = "site/{number}/+/state"
+"""
+
+    def __init__(self, binary: Path, rules: int):
+        super().__init__(binary)
+        each = (self.RULE.format(number=number) for number in range(rules))
+        self.CONFIG += '\n[[upstream]]\nname = "nobody"\nurl = "mqtt://127.0.0.1:9"\n' + "".join(each)
 
 
 class Mosquitto(Broker):
@@ -92,15 +125,19 @@ log_dest stderr
 log_type error
 log_type warning
 user {user}
-{tls}
+"""
+    TLS = """
+listener {tls.port} 127.0.0.1
+certfile {tls.directory}/cert.pem
+keyfile {tls.directory}/key.pem
 """
 
-    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
+    def configure(self, directory: Path, port: int, tls: Tls | None) -> list[str]:
         config = directory / "mosquitto.conf"
         # Started as root it would change to a user that may not read this directory.
         user = "root" if os.geteuid() == 0 else "mosquitto"
-        pair = f"certfile {tls}/cert.pem\nkeyfile {tls}/key.pem" if tls else ""
-        config.write_text(self.CONFIG.format(port=port, user=user, tls=pair))
+        second = self.TLS.format(tls=tls) if tls else ""
+        config.write_text(self.CONFIG.format(port=port, user=user) + second)
         return [str(self.binary), "-c", str(config)]
 
     def version(self) -> str:
@@ -112,7 +149,7 @@ class Forwarder(Broker):
 
     name = "limit"
 
-    def configure(self, directory: Path, port: int, tls: Path | None) -> list[str]:
+    def configure(self, directory: Path, port: int, tls: Tls | None) -> list[str]:
         return [str(self.binary), "forward", "--broker", f"127.0.0.1:{port}"]
 
     def version(self) -> str:
@@ -122,14 +159,14 @@ class Forwarder(Broker):
 class Running:
     """A started broker that has accepted a client. Use it in a `with`: leaving stops it by its pid."""
 
-    def __init__(self, broker: Broker, directory: Path, tls: Path | None = None):
+    def __init__(self, broker: Broker, directory: Path, certificate: Path | None = None):
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self.tls = tls
         self.name = broker.name
         self.port = free_port()
+        self.tls = Tls(free_port(), certificate) if certificate else None
         self.log = directory / "log"
-        command = broker.configure(directory, self.port, tls)
+        command = broker.configure(directory, self.port, self.tls)
         with self.log.open("wb") as log:
             spawned_at = time.monotonic()
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -141,7 +178,7 @@ class Running:
             raise
 
     def wait_until_accepting(self, give_up_at: float) -> None:
-        while not accepts(self.port, self.tls):
+        while not (accepts(self.port) and (self.tls is None or accepts(self.tls.port, self.tls.directory))):
             if self.process.poll() is not None:
                 raise BenchError(f"{self.name} ended with {self.process.returncode}: {self.log_tail()}")
             if time.monotonic() > give_up_at:
@@ -189,10 +226,10 @@ class Running:
         return self.log.read_text(errors="replace")[-400:].strip() or "its log is empty"
 
 
-def accepts(port: int, tls: Path | None) -> bool:
-    """Whether a client gets its CONNACK."""
+def accepts(port: int, trusted: Path | None = None) -> bool:
+    """Whether a client gets its CONNACK, over TLS where there is a certificate to trust."""
     try:
-        with dial(port, tls) as client:
+        with dial(port, trusted) as client:
             client.sendall(CONNECT)
             answer = client.recv(4)
             client.sendall(DISCONNECT)
@@ -201,11 +238,11 @@ def accepts(port: int, tls: Path | None) -> bool:
         return False
 
 
-def dial(port: int, tls: Path | None) -> socket.socket:
+def dial(port: int, trusted: Path | None) -> socket.socket:
     plain = socket.create_connection(("127.0.0.1", port), timeout=5)
-    if tls is None:
+    if trusted is None:
         return plain
-    return ssl.create_default_context(cafile=tls / "cert.pem").wrap_socket(plain, server_hostname="127.0.0.1")
+    return ssl.create_default_context(cafile=trusted / "cert.pem").wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def free_port() -> int:

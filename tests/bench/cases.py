@@ -1,8 +1,10 @@
-"""The cases: each starts a fresh broker, puts one kind of load on it and returns figures for its rows.
+"""The table: every case, what it measures and the rows that come of it.
 
-To add one: write a function from a `Bench` to a dictionary of figures, and list it in `CASES` with a `Row` per figure.
+To add one: write a function from a `Bench` to a dictionary of figures in measures.py, and list it in `CASES` here with a
+`Row` per figure.
 """
 
+<<<<<<< Updated upstream
 import itertools
 import json
 import statistics
@@ -12,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+=======
+from dataclasses import dataclass
+>>>>>>> Stashed changes
 
-from brokers import BenchError, Broker, Running
-from churn import churn_round
-
-LOAD_TIMEOUT = 300
-Figures = dict[str, float]
+from measures import (
+    DEPTHS, Measure, backlog, churn, connections, connects, deep_backlog, flow, growth, idle, latency, neighbours, radio,
+    radio_idle, start,
+)
 
 
 @dataclass(frozen=True)
@@ -43,54 +47,6 @@ class Row:
         return got >= wanted if self.more_is_better else got <= wanted
 
 
-@dataclass
-class Bench:
-    """One measurement of one broker."""
-
-    broker: Broker
-    load: Path
-    directory: Path
-    quick: bool
-    serial: itertools.count = field(default_factory=itertools.count)
-
-    def start(self, tls: bool = False) -> Running:
-        directory = self.directory / f"{self.broker.name}-{next(self.serial)}"
-        return Running(self.broker, directory, self.certificate() if tls else None)
-
-    def certificate(self) -> Path:
-        """A directory with cert.pem, which is its own CA, and key.pem."""
-        directory = self.directory / "tls"
-        if not directory.exists():
-            directory.mkdir()
-            subprocess.run([str(self.load), "certificate", "--dir", str(directory)], check=True)
-        return directory
-
-    def start_again(self, stopped: Running) -> Running:
-        """Where another has been before."""
-        return Running(self.broker, stopped.directory)
-
-    def amount(self, count: int) -> int:
-        return count // 5 if self.quick else count
-
-    def drive(self, running: Running, mode: str, **options: int) -> Figures:
-        """Runs the load generator to its end; an error when anything was lost or came out of order."""
-        command = self.load_command(running, mode, options)
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=LOAD_TIMEOUT, check=False)
-        if answer.returncode != 0:
-            reason = (answer.stderr or answer.stdout).strip()
-            raise BenchError(f"{running.name}: the load failed with {answer.returncode}: {reason}")
-        return json.loads(answer.stdout)
-
-    def load_command(self, running: Running, mode: str, options: dict[str, int]) -> list[str]:
-        fixed = {"broker": f"127.0.0.1:{running.port}", "broker-pid": running.process.pid}
-        trust = {"tls": running.tls / "cert.pem"} if running.tls else {}
-        pairs = [(f"--{name}", str(value)) for name, value in (fixed | trust | options).items()]
-        return [str(self.load), mode, *itertools.chain.from_iterable(pairs)]
-
-
-Measure = Callable[[Bench], Figures]
-
-
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -102,6 +58,7 @@ class Case:
     has_peer: bool = True
 
 
+<<<<<<< Updated upstream
 def flow(messages: int, **options: int) -> Measure:
     """CPU per million delivered, publishers to subscribers."""
 
@@ -239,6 +196,12 @@ def start(bench: Bench) -> Figures:
         with bench.start_again(running) as running:
             seconds.append(running.start_seconds)
     return {"start": statistics.median(seconds) * 1e3, "first": first * 1e3}
+=======
+def growth_case(kind: str, counts: tuple[int, ...] = (10, 100, 1_000, 10_000), has_peer: bool = True) -> Case:
+    rows = [Row(f"cpu_{count}", f"fan-in, QoS 0, beside {count:,} {kind}", "CPU s / million", "-") for count in counts]
+    rows.append(Row("growth", f"the last by the first, {kind}", "times", "1.2", target_value=1.2))
+    return Case(f"growth-{kind}", growth(kind, counts), rows, has_peer=has_peer)
+>>>>>>> Stashed changes
 
 
 def flow_case(name: str, measure: Measure, title: str, target: str, ratio: float) -> Case:
@@ -349,7 +312,7 @@ CASES = [
     ),
     Case(
         "backlog",
-        backlog,
+        backlog(200_000),
         [
             Row("store_cpu", "QoS 1 stored for one who is away, 256 B", "CPU s / million", "5", target_value=5),
             Row(
@@ -372,6 +335,19 @@ CASES = [
             Row("written", "written to disk for both", "bytes/message", "800", target_value=800),
         ],
     ),
+    Case(
+        "backlog-depth",
+        deep_backlog,
+        [
+            *(Row(f"store_{depth}", f"QoS 1 stored, {depth:,} in all", "CPU s / million", "-") for depth in DEPTHS),
+            *(Row(f"drain_{depth}", f"drained, {depth:,} in all", "CPU s / million", "-") for depth in DEPTHS),
+        ],
+    ),
+    growth_case("subscriptions"),
+    growth_case("retained"),
+    growth_case("sessions"),
+    # A gateway has a thousand at most.
+    growth_case("rules", (10, 100, 1_000), has_peer=False),
     Case("latency", latency(1000), [Row("p99_us", "1 000 clients, 5 000 msg/s, p99", "us", "1x", target_ratio=1.0)]),
     Case(
         "latency-5000",
@@ -432,6 +408,26 @@ CASES = [
             Row("p99", "1 000 TLS connects at once, p99", "ms", "1x", target_ratio=1.0),
             Row("rate", "the same, rate", "per second", "3700, 1x", target_ratio=1.0, more_is_better=True),
             Row("cpu", "the same, CPU per connect", "us", "270, 1x", target_ratio=1.0),
+        ],
+    ),
+    Case(
+        "storm-others",
+        neighbours("connects", tls=True, clients=1000, parallel=1000),
+        [
+            Row("quiet", "100 clients, 1 000 msg/s, p99", "ms", "-"),
+            Row("loud", "the same during 1 000 TLS connects at once", "ms", "1x", target_ratio=1.0),
+            Row("max", "the same, the longest", "ms", "1x", target_ratio=1.0),
+            Row("rate", "connects meanwhile", "per second", "-"),
+        ],
+    ),
+    Case(
+        "flood-others",
+        neighbours("flow", publishers=20, window=400, messages=1_000_000),
+        [
+            Row("quiet", "100 clients, 1 000 msg/s, p99", "ms", "-"),
+            Row("loud", "the same beside 20 publishers that flood", "ms", "-"),
+            Row("max", "the same, the longest", "ms", "-"),
+            Row("rate", "the flood meanwhile", "per second", "-"),
         ],
     ),
     Case(

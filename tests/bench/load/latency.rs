@@ -66,10 +66,10 @@ impl<'a> Paced<'a> {
         let mut peers = Vec::new();
         for index in 0..options.clients {
             let neighbour = (index + 1) % options.clients;
-            let (id, own) = (format!("load-{index}"), format!("bench/{index}"));
+            let (id, own) = (format!("latency-{index}"), format!("latency/{index}"));
             let client = Client::subscriber(&options.broker, &id, &own, options.qos)?;
             poller.add(&client, peers.len())?;
-            let template = PublishTemplate::new(&format!("bench/{neighbour}"), options.qos, options.payload);
+            let template = PublishTemplate::new(&format!("latency/{neighbour}"), options.qos, options.payload);
             peers.push(Peer { client, template, sent: 0 });
         }
         Ok(Self {
