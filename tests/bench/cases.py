@@ -4,19 +4,7 @@ To add one: write a function from a `Bench` to a dictionary of figures in measur
 `Row` per figure.
 """
 
-<<<<<<< Updated upstream
-import itertools
-import json
-import statistics
-import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-=======
 from dataclasses import dataclass
->>>>>>> Stashed changes
 
 from measures import (
     DEPTHS, Measure, backlog, churn, connections, connects, deep_backlog, flow, growth, idle, latency, neighbours, radio,
@@ -58,150 +46,10 @@ class Case:
     has_peer: bool = True
 
 
-<<<<<<< Updated upstream
-def flow(messages: int, **options: int) -> Measure:
-    """CPU per million delivered, publishers to subscribers."""
-
-    def measure(bench: Bench) -> Figures:
-        with bench.start() as running:
-            result = bench.drive(running, "flow", messages=bench.amount(messages), **options)
-        return {"cpu": result["broker_cpu_per_million"], "load": result["load_cpu_per_million"], **result}
-
-    return measure
-
-
-def latency(clients: int) -> Measure:
-    """Each client subscribes, and publishes to its neighbour."""
-
-    def measure(bench: Bench) -> Figures:
-        with bench.start() as running:
-            return bench.drive(running, "latency", clients=clients, rate=5000, seconds=bench.amount(10))
-
-    return measure
-
-
-def backlog(bench: Bench) -> Figures:
-    """Messages made safe for a subscriber that is away, then fetched; and what that wrote to the disk."""
-    messages = bench.amount(200_000)
-    with bench.start() as running:
-        before = running.written_bytes()
-        result = bench.drive(running, "backlog", messages=messages, window=500, payload=256)
-        written = (running.written_bytes() - before) / messages
-    return {"load": result["store_load_cpu"], "written": written, **result}
-
-
-def radio(**options: int) -> Measure:
-    """MQTT-SN nodes over UDP, to one MQTT subscriber. Nothing may be lost. The rate is that of a second run, for which
-    the generator's messages go to the system as one: sent one by one they cost it more than the gateway."""
-
-    def measure(bench: Bench) -> Figures:
-        with bench.start() as running:
-            drive = partial(bench.drive, running, "radio", radio=f"127.0.0.1:{running.port}", **options)
-            result = drive()
-            fast = result if options.get("paced") else drive(together=1)
-        for run in (result, fast):
-            if run["lost"] and not options.get("paced"):
-                raise BenchError(f"{run['lost']:.0f} of {run['messages']:.0f} messages lost")
-        return {
-            "cpu": result["broker_cpu_per_million"],
-            "load": result["load_cpu_per_million"],
-            **result,
-            "per_second": fast["per_second"],
-        }
-
-    return measure
-
-
-def radio_idle(clients: int) -> Measure:
-    """Nodes that say something once a minute."""
-
-    def measure(bench: Bench) -> Figures:
-        seconds = 2 if bench.quick else 10
-        with bench.start() as running:
-            before, _ = running.memory()
-            options = {"radio": f"127.0.0.1:{running.port}", "clients": clients, "payload": 32, "paced": 1, "hold": 1,
-                       "rate": max(1, clients // 60), "seconds": seconds}
-            command = bench.load_command(running, "radio", options)
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-                result = json.loads(holder.stdout.readline() or "{}")
-                if result.get("lost") != 0:
-                    raise BenchError(f"{running.name}: {result}")
-                loaded, _ = running.memory()
-                holder.communicate()
-        return {"each": (loaded - before) / clients, "busy": result["broker_cpu_seconds"] / result["seconds"] * 100,
-                "load": result["load_cpu_per_million"]}
-
-    return measure
-
-
-def idle(bench: Bench) -> Figures:
-    window = 2 if bench.quick else 5
-    with bench.start() as running:
-        time.sleep(1)
-        before = running.wakeups()
-        time.sleep(window)
-        wakeups = (running.wakeups() - before) / window
-        rss, pss = running.memory()
-    return {"rss": rss / 1e6, "pss": pss / 1e6, "wakeups": wakeups}
-
-
-def churn(bench: Bench) -> Figures:
-    """Memory after many rounds of clients that are all gone again, against that after the second."""
-    rounds, clients = (4, 100) if bench.quick else (30, 500)
-    with bench.start() as running:
-        for number in range(rounds):
-            churn_round(running.port, number, clients)
-            if number == 1:
-                settled, _ = running.memory()
-        rss, _ = running.memory()
-    return {"rss": rss / 1e6, "growth": (rss - settled) / 1e3}
-
-
-def connections(clients: int, tls: bool = False) -> Measure:
-    """Memory of connections that subscribed and wait."""
-
-    def measure(bench: Bench) -> Figures:
-        with bench.start(tls) as running:
-            before, _ = running.memory()
-            command = bench.load_command(running, "idle", {"clients": clients})
-            # Closing its stdin, on leaving, ends the load generator.
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-                if json.loads(holder.stdout.readline() or "{}").get("subscribed") != clients:
-                    raise BenchError(f"{running.name} did not take {clients} connections")
-                loaded, _ = running.memory()
-                holder.communicate()
-        return {"rss": loaded / 1e6, "each": (loaded - before) / clients}
-
-    return measure
-
-
-def connects(clients: int, parallel: int, tls: bool = False) -> Measure:
-    """Connections that come and stay; with as many in parallel as there are clients, all at one moment."""
-
-    def measure(bench: Bench) -> Figures:
-        with bench.start(tls) as running:
-            result = bench.drive(running, "connects", clients=clients, parallel=parallel)
-        cpu, p99 = result["broker_cpu_per_million"], result["p99_us"] / 1e3
-        return {"rate": result["per_second"], "cpu": cpu, "p99": p99, **result}
-
-    return measure
-
-
-def start(bench: Bench) -> Figures:
-    """Starts in a directory that an earlier run left; the very first, which makes the files, is told apart."""
-    with bench.start() as running:
-        first = running.start_seconds
-    seconds = []
-    for _ in range(5):
-        with bench.start_again(running) as running:
-            seconds.append(running.start_seconds)
-    return {"start": statistics.median(seconds) * 1e3, "first": first * 1e3}
-=======
 def growth_case(kind: str, counts: tuple[int, ...] = (10, 100, 1_000, 10_000), has_peer: bool = True) -> Case:
     rows = [Row(f"cpu_{count}", f"fan-in, QoS 0, beside {count:,} {kind}", "CPU s / million", "-") for count in counts]
     rows.append(Row("growth", f"the last by the first, {kind}", "times", "1.2", target_value=1.2))
     return Case(f"growth-{kind}", growth(kind, counts), rows, has_peer=has_peer)
->>>>>>> Stashed changes
 
 
 def flow_case(name: str, measure: Measure, title: str, target: str, ratio: float) -> Case:

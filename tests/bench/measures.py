@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from brokers import BenchError, Broker, MotewayWithRules, Running
@@ -131,14 +132,23 @@ def growth(kind: str, counts: tuple[int, ...]) -> Measure:
 
 
 def radio(**options: int) -> Measure:
-    """MQTT-SN nodes over UDP, to one MQTT subscriber. Nothing may be lost."""
+    """MQTT-SN nodes over UDP, to one MQTT subscriber. Nothing may be lost. The rate is that of a second run, for which
+    the generator's messages go to the system as one: sent one by one they cost it more than the gateway."""
 
     def measure(bench: Bench) -> Figures:
         with bench.start() as running:
-            result = bench.drive(running, "radio", radio=f"127.0.0.1:{running.port}", **options)
-        if result["lost"] and not options.get("paced"):
-            raise BenchError(f"{result['lost']:.0f} of {result['messages']:.0f} messages lost")
-        return {"cpu": result["broker_cpu_per_million"], "load": result["load_cpu_per_million"], **result}
+            drive = partial(bench.drive, running, "radio", radio=f"127.0.0.1:{running.port}", **options)
+            result = drive()
+            fast = result if options.get("paced") else drive(together=1)
+        for run in (result, fast):
+            if run["lost"] and not options.get("paced"):
+                raise BenchError(f"{run['lost']:.0f} of {run['messages']:.0f} messages lost")
+        return {
+            "cpu": result["broker_cpu_per_million"],
+            "load": result["load_cpu_per_million"],
+            **result,
+            "per_second": fast["per_second"],
+        }
 
     return measure
 
