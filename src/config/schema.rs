@@ -546,12 +546,26 @@ pub struct ClientTls {
     pub ca: Option<PathBuf>,
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// In place of `key`.
+    pub pkcs11: Option<TokenKey>,
     /// Name in the certificate when it is not the host of the URL.
     pub server_name: Option<String>,
     /// Protocols offered, the preferred one first. Empty: none.
     pub alpn: Vec<String>,
     /// The certificate must also have one of these keys. Empty: any.
     pub pin: Vec<Pin>,
+}
+
+/// A private key that stays in a PKCS#11 token.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct TokenKey {
+    /// The library that comes with the token.
+    pub module: PathBuf,
+    /// Label of the token.
+    pub token: String,
+    /// Label of the key in it.
+    pub key: String,
+    pub pin_file: PathBuf,
 }
 
 /// `[[upstream.rule]]`

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use crate::config::document::SourceMap;
 use crate::config::identity::{self, BadIdentity, GATEWAY};
 use crate::config::schema::{
-    Bind, Broker, Config, Direction, LinkKind, Rule, Store, Upstream, UpstreamUrl, UpstreamVersion,
+    Bind, Broker, ClientTls, Config, Direction, LinkKind, Rule, Store, TokenKey, Upstream, UpstreamUrl,
+    UpstreamVersion,
 };
 use crate::config::transport;
 use crate::config::value::show_size;
@@ -284,7 +285,9 @@ fn upstream_login(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
 
 fn tls(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
     let Some(tls) = &upstream.tls else { return };
-    if tls.cert.is_some() != tls.key.is_some() {
+    if let Some(pkcs11) = &tls.pkcs11 {
+        token(&format!("{path}.tls"), tls, pkcs11, found);
+    } else if tls.cert.is_some() != tls.key.is_some() {
         let (there, missing) = if tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
         found.push(Finding::error(
             format!("{path}.tls.{there}"),
@@ -295,6 +298,26 @@ fn tls(path: &str, upstream: &Upstream, found: &mut Vec<Finding>) {
     if !upstream.url.is_empty() && !upstream.url.iter().any(|url| url.tls) {
         let message = "`tls` has no effect: no URL of this upstream is mqtts:// or wss://";
         found.push(Finding::warning(format!("{path}.tls"), message, "write mqtts:// in `url`"));
+    }
+}
+
+/// A key in a token stands in the place of one in a file.
+fn token(path: &str, tls: &ClientTls, key: &TokenKey, found: &mut Vec<Finding>) {
+    let mut error = |key: &str, message: &str, help: &str| {
+        found.push(Finding::error(format!("{path}.{key}"), message, help));
+    };
+    if !cfg!(feature = "pkcs11") {
+        let help = "build it with `--features pkcs11` (Yocto: PACKAGECONFIG), or use `key`";
+        return error("pkcs11", "this program was built without PKCS#11", help);
+    }
+    if tls.key.is_some() {
+        error("key", "`key` beside `pkcs11`: the key is in a file or in the token", "take one of them out");
+    }
+    if tls.cert.is_none() {
+        error("pkcs11", "`pkcs11` without `cert`", "a client certificate needs both: add `cert`");
+    }
+    if !key.module.is_absolute() {
+        error("pkcs11.module", "the library is looked for in no other place", "write the whole path");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config::reader::Section;
 use crate::config::schema::{
     AclRule, Admin, Auth, Broker, CertificateName, ClientCert, ClientTls, Config, Direction, Drain, Durability,
     Gateway, Jwt, Listener, Log, LogFormat, LogLevel, LoginWay, Pace, Protocol, Rule, RuleQos, RuleRetain,
-    ServerTls, Sn, SnClient, Store, TlsVersion, Upstream, UpstreamVersion, WhenFull,
+    ServerTls, Sn, SnClient, Store, TlsVersion, TokenKey, Upstream, UpstreamVersion, WhenFull,
 };
 use crate::config::uplink::{alpn, interface, pin, proxy, source_address};
 use crate::config::url::url;
@@ -423,9 +423,19 @@ fn client_tls(s: &mut Section<'_>) -> ClientTls {
         ca: s.optional("ca", path),
         cert: s.optional("cert", path),
         key: s.optional("key", path),
+        pkcs11: s.optional_section("pkcs11", token_key),
         server_name: s.optional("server_name", string),
         alpn: s.list("alpn", alpn).unwrap_or_default(),
         pin: s.list("pin", pin).unwrap_or_default(),
+    }
+}
+
+fn token_key(s: &mut Section<'_>) -> TokenKey {
+    TokenKey {
+        module: s.require("module", "\"/usr/lib/softhsm/libsofthsm2.so\"", path).unwrap_or_default(),
+        token: s.require("token", "\"moteway\"", word).unwrap_or_default(),
+        key: s.require("key", "\"box\"", word).unwrap_or_default(),
+        pin_file: s.require("pin_file", "\"/etc/moteway/token.pin\"", path).unwrap_or_default(),
     }
 }
 

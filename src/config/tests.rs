@@ -331,7 +331,11 @@ fn mistakes_of_an_upstream_are_told_too() {
         ("version = \"3.1\"", (4, 11), "\"5\" or \"3.1.1\""),
         ("version = \"3.1.1\"\npassword_file = \"p\"", (5, 17), "add `username`"),
         ("tls = { cert = \"c\" }", (4, 16), "add `key`"),
-        ("tls = { insecure = true }", (4, 9), "keys of `[upstream.tls]`: ca, cert, key, server_name, alpn, pin"),
+        (
+            "tls = { insecure = true }",
+            (4, 9),
+            "keys of `[upstream.tls]`: ca, cert, key, pkcs11, server_name, alpn, pin",
+        ),
         ("status_topic = \"a/+\"", (4, 16), "without `+`"),
         ("proxy = \"ftp://p\"", (4, 9), "socks5://user@host:1080"),
         ("proxy_password_file = \"p\"", (4, 23), "add `proxy`"),
@@ -358,6 +362,30 @@ fn mistakes_of_an_upstream_are_told_too() {
         "[[upstream]]\nname=\"c\"\nurl=[\"mqtt://a\", \"http://b\"]\nrule=[{name=\"r\",filter=\"a\"}]\n";
     let (line, column, said) = only(bad_scheme);
     assert!((line, column) == (3, 18) && said.contains("mqtt://, mqtts://"), "{line}:{column} {said}");
+}
+
+#[test]
+fn mistakes_of_a_key_in_a_token_are_told_too() {
+    let tls = |more: &str, module: &str| {
+        let key = format!("{{ module = \"{module}\", token = \"t\", key = \"k\", pin_file = \"p\" }}");
+        only(&upstream(&format!("tls = {{ {more}pkcs11 = {key} }}")))
+    };
+    let cases = [("", "/m", 18, "add `cert`"), ("cert = \"c\", key = \"k\", ", "/m", 27, "take one of them out")];
+    for (more, module, column, remedy) in cases {
+        let found = tls(more, module);
+        if cfg!(feature = "pkcs11") {
+            assert!((found.0, found.1) == (4, column) && found.2.contains(remedy), "{found:?}");
+        } else {
+            assert!(found.0 == 4 && found.2.contains("--features pkcs11"), "{found:?}");
+        }
+    }
+    if cfg!(feature = "pkcs11") {
+        let found = tls("cert = \"c\", ", "m.so");
+        assert!(found.2.contains("the whole path"), "{found:?}");
+    }
+    let (line, column, said) =
+        only(&upstream("tls = { pkcs11 = { module = \"/m\", token = \"t\", key = \"k\" } }"));
+    assert!((line, column) == (4, 18) && said.contains("add `pin_file"), "{line}:{column} {said}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod ledger;
 mod queues;
 mod ring;
 mod slow;
+#[cfg(feature = "pkcs11")]
+mod token;
 mod trace;
 mod trust;
 

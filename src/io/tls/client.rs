@@ -12,6 +12,8 @@ use rustls::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::{ClientTls, Pin};
+#[cfg(feature = "pkcs11")]
+use crate::io::tls::token;
 use crate::io::tls::{TlsError, Validity, certificates, pair_error, private_key, roots};
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -43,17 +45,25 @@ pub fn client_config(tls: Option<&ClientTls>, time: &Validity) -> Result<Arc<Cli
         let pinned = Arc::new(Pinned { chain: verifier, pins: tls.pin.clone() });
         builder.dangerous().with_custom_certificate_verifier(pinned)
     };
-    let mut config = match (tls.cert.as_deref(), tls.key.as_deref()) {
-        (None, None) => builder.with_no_client_auth(),
-        (Some(cert), Some(key)) => builder
+    let key_file = tls.key.as_deref();
+    let mut config = match (tls.cert.as_deref(), key_file, &tls.pkcs11) {
+        (None, None, None) => builder.with_no_client_auth(),
+        (Some(cert), Some(key), None) => builder
             .with_client_auth_cert(certificates(cert)?, private_key(key)?)
             .map_err(|error| pair_error(cert, key, &error))?,
-        (Some(cert), None) => {
+        #[cfg(feature = "pkcs11")]
+        (Some(cert), None, Some(key)) => {
+            let identity = token::identity(cert, key)?;
+            builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity)))
+        }
+        (Some(cert), None, None) => {
             return Err(TlsError::in_file(cert, "this certificate has no key: set tls.key too"));
         }
-        (None, Some(key)) => {
+        (None, Some(key), None) => {
             return Err(TlsError::in_file(key, "this key has no certificate: set tls.cert too"));
         }
+        // The check of the configuration says more.
+        (.., Some(_)) => return Err(other("this key in a token cannot be used: see tls.pkcs11".to_owned())),
     };
     config.alpn_protocols = tls.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
     Ok(Arc::new(config))

@@ -2,6 +2,8 @@
 
 mod client;
 mod server;
+#[cfg(feature = "pkcs11")]
+mod token;
 mod words;
 
 use std::path::{Path, PathBuf};

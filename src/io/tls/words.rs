@@ -9,6 +9,8 @@ pub(in crate::io) fn explain(error: &io::Error) -> String {
     let words = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(fault)) => explain_fault(fault),
         Some(rustls::Error::AlertReceived(alert)) => explain_alert(*alert),
+        // What we say ourselves, of a key in a token.
+        Some(rustls::Error::General(words)) => return words.clone(),
         _ => None,
     };
     words.map_or_else(|| error.to_string(), |words| format!("{words} ({error})"))
@@ -110,6 +112,7 @@ mod tests {
                 "the peer does not know the CA that signed our certificate (received fatal alert: UnknownCA)",
             ),
             (rustls::Error::DecryptError, "cannot decrypt peer's message"),
+            (rustls::Error::General("token \"t\": it is not there".to_owned()), "token \"t\": it is not there"),
         ] {
             assert_eq!(explain(&io::Error::new(io::ErrorKind::InvalidData, error)), words);
         }

@@ -18,7 +18,7 @@ use rustls::pki_types::ServerName;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 
-use crate::config::{ClientTls, Preset, Proxy, Upstream, UpstreamId, UpstreamUrl};
+use crate::config::{ClientTls, Preset, Proxy, TokenKey, Upstream, UpstreamId, UpstreamUrl};
 use crate::engine::{Input, Login};
 use crate::io::tls::{self, Reload, TlsError, Validity};
 use crate::io::upstream::resolve::Resolver;
@@ -140,7 +140,13 @@ impl Target {
     /// If one cannot.
     pub fn check_secrets(&self) -> Result<(), SecretError> {
         self.proxy_password_file.as_deref().map(secret).transpose()?;
+        self.token().map(|key| secret(&key.pin_file)).transpose()?;
         self.login().map(|_| ())
+    }
+
+    /// The key of the client certificate, where that is in a token.
+    fn token(&self) -> Option<&TokenKey> {
+        self.tls.as_ref()?.pkcs11.as_ref()
     }
 
     /// The peer's certificate was found valid: remembers the time, on the disk when that is due.

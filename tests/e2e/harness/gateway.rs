@@ -20,6 +20,8 @@ pub(crate) struct Gateway {
     process: Option<Process>,
     port: u16,
     http: u16,
+    /// For its process.
+    env: Vec<(&'static str, PathBuf)>,
 }
 
 /// The binary: this build's, or another one that is to be measured.
@@ -58,13 +60,19 @@ impl Gateway {
              [[listener]]\nname = \"local\"\nbind = \"127.0.0.1:{port}\"\n{tables}\n"
         );
         std::fs::write(&config, text).unwrap();
-        Self { dir, config, process: None, port, http }
+        Self { dir, config, process: None, port, http, env: Vec::new() }
     }
 
     /// Adds tables to its configuration, for the next start.
     pub(crate) fn add(&self, tables: &str) {
         let text = std::fs::read_to_string(&self.config).unwrap();
         std::fs::write(&self.config, format!("{text}{tables}\n")).unwrap();
+    }
+
+    /// Sets a variable of its environment, for the next start.
+    #[cfg(feature = "pkcs11")]
+    pub(crate) fn set_env(&mut self, name: &'static str, value: PathBuf) {
+        self.env.push((name, value));
     }
 
     /// Starts on the same state and waits until it is ready. Returns how long that took.
@@ -79,9 +87,9 @@ impl Gateway {
     }
 
     /// The `run` command without its arguments.
-    #[expect(clippy::unused_self, reason = "reads better at the call")]
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(binary());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.arg("run").env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").env("RUST_BACKTRACE", "1");
         command
     }

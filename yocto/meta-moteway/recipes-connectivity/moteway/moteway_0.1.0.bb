@@ -43,6 +43,7 @@ python () {
 
 PACKAGECONFIG ??= ""
 PACKAGECONFIG[demo] = "--features demo,,"
+PACKAGECONFIG[pkcs11] = "--features pkcs11,,"
 
 CARGO_BUILD_FLAGS:append = " --bin moteway --no-default-features ${PACKAGECONFIG_CONFARGS}"
 
