@@ -1,6 +1,7 @@
 //! The handshake: CONNECT as configured, what CONNACK allows, SUBSCRIBE.
 
-use crate::config::{self, CloudLimits};
+use crate::config::{self, CloudLimits, Preset};
+use crate::mqtt::hop::{self, Gateway};
 use crate::mqtt::{
     ConnAck, Connect, ConnectProperties, Filters, Outbox, QoS, ReasonCode, RetainHandling, Subscribe,
     SubscribeOptions, SubscribeProperties, Subscription, Version, Will, WillProperties,
@@ -104,6 +105,7 @@ pub(super) struct Hello<'a> {
     pub(super) clean_start: bool,
     pub(super) will: WillTerms,
     pub(super) intake: Intake,
+    pub(super) hop: Option<&'a Gateway>,
 }
 
 impl Hello<'_> {
@@ -117,10 +119,13 @@ impl Hello<'_> {
             retain: self.will.retain,
             properties: WillProperties::default(),
         });
+        // A cloud with limits of its own is no gateway, and need not like what it does not know.
+        let hop = self.hop.filter(|_| config.preset == Preset::Generic).map(|hop| hop::property(&hop.name));
         let properties = ConnectProperties {
             session_expiry: (!config.clean_start).then_some(SESSION_EXPIRY_SECS),
             receive_maximum: Some(self.intake.receive_maximum.max(1)),
             maximum_packet_size: Some(self.intake.max_packet_bytes.max(1)),
+            user_properties: hop.as_ref().map(|hop| hop.as_slice().into()).unwrap_or_default(),
             ..ConnectProperties::default()
         };
         let username = config.user();

@@ -10,6 +10,7 @@ use crate::bridge::oversize::Skimmed;
 use crate::bridge::rule::Mapping;
 use crate::config::{self, RuleQos, RuleRetain};
 use crate::metrics::Level;
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{MessageParts, PubRel, Publish, QoS, ReasonCode, SubAck, Version};
 use crate::queue::{Outcome, Refusal, Token};
 use crate::time::Duration;
@@ -47,6 +48,8 @@ pub(super) struct Incoming {
     answers: Answers,
     /// More unanswered messages than this break the protocol.
     max_answers: usize,
+    /// Which gateway the upstream is, if it is one.
+    pub(super) peer: Option<Gateway>,
     topic: String,
     properties: Vec<u8>,
 }
@@ -54,7 +57,8 @@ pub(super) struct Incoming {
 impl Incoming {
     pub(super) fn new(sinks: Vec<Sink>, version: Version, intake: Intake, window: u16) -> Self {
         let max_answers = max_answers(version, intake, window);
-        Self { sinks, answers: Answers::new(), max_answers, topic: String::new(), properties: Vec::new() }
+        let (topic, properties) = (String::new(), Vec::new());
+        Self { sinks, answers: Answers::new(), max_answers, peer: None, topic, properties }
     }
 
     /// Other rules from now on, between two links: all are asked for on the next. Answers that are still on their way
@@ -168,6 +172,10 @@ impl Incoming {
         };
         self.properties.clear();
         publish.properties.forwarded(&mut self.properties);
+        // What a gateway gives to its subscribers bears no marker of it.
+        if let Some(peer) = self.peer.as_ref().filter(|peer| !peer.has_passed(&self.properties)) {
+            self.properties.extend_from_slice(peer.marker());
+        }
         let expiry = publish.properties.message_expiry.map(|secs| Duration::from_secs(u64::from(secs)));
         let ttl = (!sink.ttl.is_zero()).then_some(sink.ttl);
         let lifetime = expiry.into_iter().chain(ttl).min();

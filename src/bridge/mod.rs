@@ -44,6 +44,7 @@ use crate::bridge::context::{Context, split};
 use crate::bridge::rule::RuleError;
 use crate::bridge::upstream::Upstream;
 use crate::config::{self, UpstreamId, UpstreamUrl};
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{ConnId, Outbox};
 use crate::queue::{DestId, Seq};
 use crate::time::{Instant, Now, earliest};
@@ -57,8 +58,8 @@ pub struct Setup {
     pub dests: Vec<(usize, DestId)>,
     /// The lane of each rule for what comes in while a backlog waits, where it has one.
     pub live: Vec<(usize, DestId)>,
-    /// What is put on messages that leave, so that they are known when they come back; empty: nothing.
-    pub hop: Vec<u8>,
+    /// Who we are to other gateways, and what is put on messages that leave, so that they are known when they come back.
+    pub hop: Option<Gateway>,
     /// The store may know identifiers of an earlier session with this upstream. If not (a new box, a lost store), a
     /// session that the upstream kept under our name is discarded where the protocol allows it.
     pub resumes: bool,

@@ -84,7 +84,7 @@ pub(super) struct Outgoing {
     /// QoS 2 messages up to here may have been sent before this process started.
     maybe_sent: Seq,
     pub(super) pause: Backoff,
-    manner: Manner,
+    pub(super) manner: Manner,
     /// Something waits that may go then, if the window has room.
     pub(super) paced_until: Option<Instant>,
     /// The oldest message of each source, while pumping.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::config::UpstreamId;
 use crate::metrics::Notice;
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{ConnId, MessageParts};
 use crate::queue::{Depth, DestId, Outcome, Peeked, Refusal, Seq, Token};
 use crate::time::{Duration, Now};
@@ -123,6 +124,8 @@ pub trait Local {
     /// The upstream's session under this client id is ours from now on. The queues give out no QoS 2 until that is
     /// durable: after a power cut the session would be discarded as somebody else's, and what is in flight sent again.
     fn own_session(&mut self, now: Now, upstream: UpstreamId, client_id: &str);
+    /// The upstream is this gateway, or none.
+    fn met(&mut self, now: Now, upstream: UpstreamId, peer: Option<&Gateway>);
     /// The link came up or went down. For the retained local link state.
     fn status(&mut self, now: Now, upstream: UpstreamId, up: bool, detail: &str);
 }

@@ -16,6 +16,7 @@ use crate::bridge::stats::LinkState;
 use crate::bridge::{Common, Setup};
 use crate::config::{self, UpstreamUrl, UpstreamVersion};
 use crate::metrics::Level;
+use crate::mqtt::hop::{self, Gateway};
 use crate::mqtt::{ConnAck, ConnId, Outbox, Packet, ReasonCode, Version};
 use crate::queue::{Refusal, Token};
 use crate::time::{Duration, Instant, Wall, earliest};
@@ -206,6 +207,7 @@ impl Upstream {
             clean_start: clean,
             will: self.will,
             intake: self.intake,
+            hop: self.outgoing.manner.hop.as_ref(),
         };
         let mut wire = Wire::new(conn, ctx.now.at);
         hello.put(&mut wire.outbox);
@@ -239,6 +241,7 @@ impl Upstream {
         }
         self.session_is_ours = true;
         ctx.local.own_session(ctx.now, ctx.upstream, &self.config.client_id);
+        self.meet(ctx, hop::named(&connack.properties.user_properties));
         ctx.stats.connects += 1;
         if !resumed {
             ctx.local.forget_receipts(ctx.now, ctx.upstream);
@@ -256,6 +259,13 @@ impl Upstream {
         ctx.notice(Level::Info, "upstream connected", format!("{session}, {waiting} messages wait"));
         self.tell(ctx, true, session);
         Ok(())
+    }
+
+    /// The upstream said which gateway it is, if it is one and we are one to it.
+    fn meet(&mut self, ctx: &mut Context<'_>, name: Option<&str>) {
+        let peer = name.filter(|_| self.outgoing.manner.hop.is_some()).map(Gateway::new);
+        ctx.local.met(ctx.now, ctx.upstream, peer.as_ref());
+        self.incoming.peer = peer;
     }
 
     /// The store or the local broker settled something.

@@ -8,6 +8,7 @@ use crate::broker::session::{NEVER, Peer, Session, Will};
 use crate::broker::target::Target;
 use crate::broker::{Broker, Limit, Output, Timer};
 use crate::metrics::{Level, Notice};
+use crate::mqtt::hop::{self, Gateway};
 use crate::mqtt::{self, ConnAck, ConnId, Connect, Packet, PubRel, ReasonCode, Version, topic};
 use crate::queue::{Outcome, Queues, RecordKind, Token};
 use crate::time::{Duration, Now};
@@ -32,6 +33,8 @@ struct Granted {
     session_expiry: Option<u32>,
     assigned: Option<String>,
     keep_alive: Option<u16>,
+    /// The client is another gateway, which is told who this is.
+    gateway: Option<Gateway>,
 }
 
 impl Broker {
@@ -65,8 +68,11 @@ impl Broker {
         let opening = Opening { client_id: &client_id, user, clean: connect.clean_start, expiry };
         let (session, present) = self.open_session(now, queues, opening, Peer::Conn(id));
         self.set_connection(now, queues, (id, session), connect, &mut granted);
+        let gateway = hop::named(&connect.properties.user_properties);
+        granted.gateway = gateway.map(|_| self.gateway().clone());
         if let Some(kept) = self.session_mut(session) {
             kept.will = connect.will.as_ref().map(|from| Box::new(will(from)));
+            kept.gateway = gateway.map(|name| Box::new(Gateway::new(name)));
         }
         self.save_first(now, queues, id, session, present);
         if !self.send_connack(id, connect.version, present, &granted) {
@@ -211,8 +217,10 @@ impl Broker {
     /// False when it is larger than the client takes.
     fn send_connack(&mut self, id: ConnId, version: Version, present: bool, granted: &Granted) -> bool {
         let mut ack = ConnAck { session_present: present, ..ConnAck::default() };
+        let hop = granted.gateway.as_ref().map(|gateway| hop::property(&gateway.name));
         if version == Version::V5 {
             let properties = &mut ack.properties;
+            properties.user_properties = hop.as_ref().map(|hop| hop.as_slice().into()).unwrap_or_default();
             properties.session_expiry = granted.session_expiry;
             properties.assigned_client_id = granted.assigned.as_deref();
             properties.server_keep_alive = granted.keep_alive;
@@ -272,6 +280,7 @@ impl Broker {
             ends_at: None,
             timer_at: None,
             access: None,
+            gateway: None,
         };
         let session = u32::try_from(self.sessions.insert(new)).unwrap_or(u32::MAX);
         self.by_client.insert(client_id.into(), session);

@@ -15,6 +15,7 @@ mod connection;
 mod deliver;
 mod expiry;
 mod flat_map;
+mod gateways;
 mod limits;
 mod load;
 pub mod local;
@@ -45,6 +46,7 @@ use slab::Slab;
 
 use crate::broker::acl::Acl;
 use crate::broker::connection::Connection;
+use crate::broker::gateways::Gateways;
 use crate::broker::limits::Told;
 use crate::broker::login::{Check, Door, Logins};
 use crate::broker::packets::Fault;
@@ -55,6 +57,7 @@ use crate::broker::sys_topics::SysTopics;
 use crate::broker::tree::Tree;
 use crate::config::{self, ListenerId};
 use crate::metrics::{Level, Notice};
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{ConnId, Disconnect, Outbox, Packet, ReasonCode, Version};
 use crate::queue::{Limits, Queues, Seq, Token};
 use crate::time::{Duration, Instant, Now, Timers, Wall};
@@ -229,8 +232,7 @@ pub struct Broker {
     outputs: VecDeque<Output>,
     /// Whose turn it is to be encoded into, kept between messages for its capacity.
     scratch: Vec<u8>,
-    /// What bridges put on messages that leave from here.
-    hop: Vec<u8>,
+    gateways: Gateways,
     rng: fastrand::Rng,
     stats: Stats,
     /// Bytes in memory for all connections, see [`Broker::account`].
@@ -272,7 +274,7 @@ impl Broker {
             dirty: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
-            hop: crate::mqtt::hop::marker(&config.gateway.name),
+            gateways: Gateways::new(Gateway::new(&config.gateway.name)),
             rng: fastrand::Rng::with_seed(seed),
             stats: Stats::default(),
             buffered: 0,

@@ -249,7 +249,7 @@ impl Broker {
         {
             return (Outcome::Refused(Refusal::NotAuthorised), false);
         }
-        let went_round = crate::mqtt::hop::is_marked(inbound.properties, &self.hop);
+        let went_round = self.gateways.own.has_passed(inbound.properties);
         let route =
             if went_round { Rc::default() } else { known.unwrap_or_else(|| self.find_route(inbound.topic)) };
         self.stats.looped += u64::from(went_round);
@@ -370,7 +370,9 @@ impl Broker {
         match leg.target {
             Target::Session(session) => self.hand_to_session(queues, admission, handout, leg, session),
             Target::Rule(rule) => {
-                if let Some(rule) = self.rules.get(rule as usize) {
+                if let Some(rule) = self.rules.get(rule as usize)
+                    && !self.gateways.came_from(rule, &handout.inbound)
+                {
                     hand_to_rule(queues, admission, handout, rule);
                 }
             }
@@ -393,6 +395,9 @@ impl Broker {
         let qos = handout.inbound.qos.min(leg.options.qos);
         let retain = leg.options.retain_as_published && handout.inbound.retain;
         let Some(receiver) = self.sessions.get(session as usize) else { return };
+        if receiver.gateway.as_ref().is_some_and(|gateway| self.has_another_way(gateway, &handout.inbound)) {
+            return;
+        }
         match (qos, receiver.peer) {
             (QoS::AtMostOnce, Peer::Conn(id)) => self.send_qos0(id, handout, leg, retain),
             (QoS::AtMostOnce, Peer::Away) => {}

@@ -62,12 +62,6 @@ impl Broker {
         }
     }
 
-    /// What bridges put on messages that leave from here.
-    #[must_use]
-    pub fn hop(&self) -> &[u8] {
-        &self.hop
-    }
-
     /// Adds a bridge's out-rule as a target.
     pub fn add_rule(&mut self, rule: BridgeRule) {
         let Ok(slot) = u32::try_from(self.rules.len()) else { return };

@@ -8,6 +8,7 @@ use crate::broker::session::{Peer, Record, Session, line_name};
 use crate::broker::target::Target;
 use crate::broker::{Broker, Output};
 use crate::metrics::{Level, Notice};
+use crate::mqtt::hop::Gateway;
 use crate::queue::{LeftBehind, Queues, RecordKind, Recovered};
 use crate::time::{Duration, Now, Wall};
 
@@ -72,6 +73,7 @@ impl Broker {
             ends_at: None,
             timer_at: None,
             access: None,
+            gateway: record.gateway.map(|name| Box::new(Gateway::new(&name))),
         };
         // A clock that jumped makes a session live longer, never shorter than since this start.
         session.ends_at = session.lifetime().map(|life| now.at + life.saturating_sub(now.wall - away_since));

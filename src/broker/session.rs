@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::broker::acl::{Access, Names};
 use crate::broker::flat_map::FlatMap;
 use crate::broker::target::Options;
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{ConnId, QoS};
 use crate::queue::{DestId, Queues};
 use crate::time::{Duration, Instant, Wall};
@@ -73,6 +74,8 @@ pub(crate) struct Session {
     pub timer_at: Option<Instant>,
     /// What it has of the rules, if there are any.
     pub access: Option<Box<Access>>,
+    /// Its client is another gateway's bridge.
+    pub gateway: Option<Box<Gateway>>,
 }
 
 impl Session {
@@ -119,6 +122,7 @@ impl Session {
             will: self.will.as_deref().cloned(),
             disconnected_at: self.disconnected_at.map(Wall::as_millis),
             window: Some(self.window),
+            gateway: self.gateway.as_ref().map(|gateway| gateway.name.to_string()),
         }
     }
 }
@@ -166,6 +170,9 @@ pub(crate) struct Record {
     /// See [`Session::window`]; absent: an earlier version wrote it.
     #[serde(default)]
     pub window: Option<u16>,
+    /// What the gateway calls itself that it belongs to; absent: to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 #[cfg(test)]

@@ -41,4 +41,6 @@ pub struct BridgeRule {
     pub retain: RuleRetain,
     /// Zero: messages do not age.
     pub ttl: Duration,
+    /// Its messages have the same topic there as here.
+    pub keeps_topic: bool,
 }

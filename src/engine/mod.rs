@@ -69,6 +69,8 @@ pub struct Engine {
     history: History,
     /// Dead letters on their way back, and the batch that says so.
     replaying: Vec<(u64, u64)>,
+    /// The store has what was made by chance of this gateway's name.
+    keeps_suffix: bool,
     /// Which sessions that upstreams keep are ours.
     bonds: Bonds,
 }

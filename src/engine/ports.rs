@@ -10,6 +10,7 @@ use crate::broker::local::LocalPublish;
 use crate::config::{RuleQos, UpstreamId};
 use crate::engine::bonds::Bonds;
 use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{MessageParts, QoS};
 use crate::queue::{Depth, DestId, Outcome, Peeked, Queues, RecordKind, Refusal, Seq, Token};
 use crate::time::Now;
@@ -279,6 +280,16 @@ impl Local for LocalBroker<'_, '_> {
         let Some(setup) = self.upstreams.get(&upstream) else { return };
         if let Some(record) = self.bonds.note(&setup.name, Some(client_id)) {
             self.queues.borrow_mut().own_session(now, upstream, setup.name.as_bytes(), &record);
+        }
+    }
+
+    fn met(&mut self, now: Now, upstream: UpstreamId, peer: Option<&Gateway>) {
+        self.broker.meet(upstream, peer);
+        // After a restart it must be known before the link is there, or what waits would go there twice.
+        let Some(setup) = self.upstreams.get(&upstream) else { return };
+        if let Some(record) = self.bonds.meet(&setup.name, peer.map(|peer| &*peer.name)) {
+            let key = setup.name.as_bytes();
+            self.queues.borrow_mut().put(now, RecordKind::Upstream, key, &record, None);
         }
     }
 

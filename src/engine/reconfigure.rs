@@ -48,6 +48,7 @@ impl Engine {
         for id in gone {
             let (bridge, mut ports) = self.bridge_and_ports();
             ports.with(|out, local| bridge.retire(now, id, out, local));
+            self.broker.meet(id, None);
             if let Some(setup) = self.upstreams.remove(&id) {
                 self.forget_status(now, &setup.name);
             }

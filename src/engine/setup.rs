@@ -13,6 +13,7 @@ use crate::engine::shutdown::Stop;
 use crate::engine::{Engine, Output};
 use crate::gateway::Gateway;
 use crate::metrics::{Level, Notice};
+use crate::mqtt::hop::Gateway as Hop;
 use crate::queue::{DestId, Limits, Owner, Queues, RecordKind, Recovered};
 use crate::time::Now;
 
@@ -42,6 +43,9 @@ impl Engine {
         let damage = recovered.damage.clone();
         let sn_records = gateway_records(&recovered);
         let bonds = Bonds::recover(&recovered);
+        let stored = stored_suffix(&recovered);
+        let suffix = stored.clone().unwrap_or_else(|| format!("{:08x}", fastrand::Rng::with_seed(seed).u32(..)));
+        broker.set_gateway(Hop::new(&format!("{}.{suffix}", config.gateway.name)));
         broker.recover(now, &mut queues, recovered);
 
         let mut gateway = Gateway::new(config.sn.clone(), &config.link);
@@ -65,6 +69,7 @@ impl Engine {
             stop: Stop::No,
             history: History::default(),
             replaying: Vec::new(),
+            keeps_suffix: stored.is_some(),
             bonds,
         };
         let common = Common { intake: Intake::new(&config.broker), recovered: newest };
@@ -102,8 +107,21 @@ impl Engine {
         let rules = opened.into_iter().map(|(_, rule)| rule).collect();
         self.upstreams.insert(id, UpstreamSetup { name: upstream.name.clone(), receipts, rules });
         let marks = upstream.hop_marker && upstream.version == UpstreamVersion::V5;
-        let hop = if marks { self.broker.hop().to_vec() } else { Vec::new() };
+        let hop = marks.then(|| self.broker.gateway().clone());
+        if marks {
+            self.keep_suffix(now);
+        }
+        let peer = self.bonds.gateway(&upstream.name).filter(|_| marks).map(Hop::new);
+        self.broker.meet(id, peer.as_ref());
         Ok(Setup { config: upstream.clone(), dests, live, hop, resumes })
+    }
+
+    /// Messages that bear what was made by chance are known after a restart too.
+    fn keep_suffix(&mut self, now: Now) {
+        let suffix = self.broker.gateway().name.rsplit('.').next().unwrap_or_default();
+        if !std::mem::replace(&mut self.keeps_suffix, true) {
+            self.queues.put(now, RecordKind::Meta, SUFFIX_KEY, suffix.as_bytes(), None);
+        }
     }
 
     /// Whether the session that the upstream may have under our name is ours.
@@ -142,6 +160,16 @@ fn gateway_records(recovered: &Recovered) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let records = recovered.records.iter().filter(|(kind, ..)| *kind == RecordKind::SnClient);
     records.map(|(_, key, value)| (text(key), text(value))).collect()
+}
+
+/// The key of what the store has beside the gateway's name, so that no other box is taken for this one.
+const SUFFIX_KEY: &[u8] = b"hop";
+
+/// What the store has of that, if it has.
+fn stored_suffix(recovered: &Recovered) -> Option<String> {
+    let is_ours = |kind: RecordKind, key: &[u8]| kind == RecordKind::Meta && key == SUFFIX_KEY;
+    let found = recovered.records.iter().find(|(kind, key, _)| is_ours(*kind, key));
+    found.map(|(.., suffix)| String::from_utf8_lossy(suffix).into_owned())
 }
 
 /// The names of radio links by number.
@@ -194,6 +222,7 @@ fn open_rules(
             qos: rule.qos,
             retain: rule.retain,
             ttl: rule.ttl,
+            keeps_topic: rule.remap.is_empty(),
         });
         let (name, qos) = (rule.name.clone(), rule.qos);
         opened.push((position, OutRule { name, mapping: outward, dest, qos, live }));

@@ -189,7 +189,7 @@ fn a_server_that_says_nothing_is_given_up() {
 fn a_session_that_the_store_knows_nothing_of_is_discarded() {
     for (version, clean) in [(UpstreamVersion::V5, true), (UpstreamVersion::V311, false)] {
         let config = config(version, vec![]);
-        let setup = crate::bridge::Setup { dests: vec![], live: vec![], hop: vec![], config, resumes: false };
+        let setup = crate::bridge::Setup { dests: vec![], live: vec![], hop: None, config, resumes: false };
         let mut world = World::with(setup, 0);
         hello(&mut world, |connect| assert_eq!(connect.clean_start, clean));
         world.send(&Packet::ConnAck(ConnAck::default()));

@@ -21,7 +21,7 @@ fn setup(version: UpstreamVersion) -> Setup {
         vec![rule(Direction::Out, "site/#", ""), rule(Direction::Out, "+/#", ""), rule(Direction::In, "cmd/#", "")];
     rules[1].priority = 7;
     let config = config(version, rules);
-    Setup { dests: World::dests(&config), live: Vec::new(), hop: Vec::new(), config, resumes: true }
+    Setup { dests: World::dests(&config), live: Vec::new(), hop: None, config, resumes: true }
 }
 
 /// One step of a history.

@@ -11,7 +11,7 @@ const OK: ReasonCode = ReasonCode::Success;
 fn setup() -> Setup {
     let rules = vec![rule(Direction::Out, "#", ""), rule(Direction::Out, "+/#", "")];
     let config = config(UpstreamVersion::V5, rules);
-    Setup { dests: World::dests(&config), live: Vec::new(), hop: Vec::new(), config, resumes: true }
+    Setup { dests: World::dests(&config), live: Vec::new(), hop: None, config, resumes: true }
 }
 
 fn world() -> World {

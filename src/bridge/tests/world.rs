@@ -9,6 +9,7 @@ use crate::config::{
     Direction, Drain, Pace, Rule, RuleQos, RuleRetain, Upstream, UpstreamId, UpstreamUrl, UpstreamVersion, WhenFull,
 };
 use crate::metrics::Notice;
+use crate::mqtt::hop::Gateway;
 use crate::mqtt::{
     ConnAck, ConnAckProperties, ConnId, Message, MessageParts, Packet, PubAck, PubComp, PubRec, PubRel, Publish,
     PublishProperties, QoS, ReasonCode, Version, frame,
@@ -252,6 +253,8 @@ pub(super) struct Broker {
     pub(super) receipts: BTreeSet<u16>,
     pub(super) link_states: Vec<(bool, String)>,
     pub(super) own_sessions: Vec<String>,
+    /// Who the upstream said it is, on each link.
+    pub(super) met: Vec<Option<String>>,
 }
 
 impl Broker {
@@ -292,6 +295,10 @@ impl Local for Broker {
 
     fn forget_receipts(&mut self, _: Now, _: UpstreamId) {
         self.receipts.clear();
+    }
+
+    fn met(&mut self, _: Now, _: UpstreamId, peer: Option<&Gateway>) {
+        self.met.push(peer.map(|peer| peer.name.to_string()));
     }
 
     fn own_session(&mut self, _: Now, _: UpstreamId, client_id: &str) {
@@ -383,10 +390,7 @@ pub(super) struct World {
 impl World {
     /// A world for `config`; its rules that send have the destinations 1, 2, 3 in their order.
     pub(super) fn new(config: Upstream) -> Self {
-        Self::with(
-            Setup { dests: Self::dests(&config), live: Vec::new(), hop: Vec::new(), config, resumes: true },
-            0,
-        )
+        Self::with(Setup { dests: Self::dests(&config), live: Vec::new(), hop: None, config, resumes: true }, 0)
     }
 
     pub(super) fn dests(config: &Upstream) -> Vec<(usize, DestId)> {

@@ -1,5 +1,7 @@
 //! Two gateways, each of which sends to the other what the other sends to it.
 
+use std::ops::Range;
+
 use moteway::mqtt::QoS;
 
 use crate::bridge::{LinkState, upstream};
@@ -15,21 +17,27 @@ fn gateway(name: &str, port: u16, other: u16, rules: &str) -> Gateway {
 }
 
 fn subscriber(gateway: &Gateway) -> Client {
-    let mut client = gateway.client(&v5("subscriber"));
+    let mut client = gateway.client(&v5(""));
     client.subscribe("shared/#", QoS::AtLeastOnce);
     client
 }
 
-/// Each publishes in turn; both must see each message once, in order, whatever goes round.
-fn each_message_is_seen_once(rules: [&str; 2]) {
+/// Two that have links to each other, where both have rules for that.
+fn pair(names: [&str; 2], rules: [&str; 2]) -> [Gateway; 2] {
     let ports = [free_port(), free_port()];
-    let (one, two) = (gateway("one", ports[0], ports[1], rules[0]), gateway("two", ports[1], ports[0], rules[1]));
-    for gateway in [&one, &two] {
+    let start = |at: usize| gateway(names[at], ports[at], ports[1 - at], rules[at]);
+    let pair = [start(0), start(1)];
+    for gateway in &pair {
         LinkState::of(gateway).wait("online");
     }
-    let mut subscribers = [subscriber(&one), subscriber(&two)];
-    let mut publishers = [one.client(&v5("publisher")), two.client(&v5("publisher"))];
-    for number in 0..40_u32 {
+    pair
+}
+
+/// Each publishes in turn; both must see each message once, in order, whatever goes round.
+fn each_message_is_seen_once(pair: &[Gateway; 2], numbers: Range<u32>) {
+    let mut subscribers = [subscriber(&pair[0]), subscriber(&pair[1])];
+    let mut publishers = [pair[0].client(&v5("publisher")), pair[1].client(&v5("publisher"))];
+    for number in numbers {
         let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][number as usize % 3];
         publishers[number as usize % 2].publish("shared/t", number.to_string(), qos);
         // In step, so that a second copy would come before the next number.
@@ -39,16 +47,56 @@ fn each_message_is_seen_once(rules: [&str; 2]) {
     }
 }
 
-const OUT: &str = "[[upstream.rule]]\nname = \"all\"\nfilter = \"#\"\nexclude = [\"moteway/#\"]\n";
-const BOTH: &str =
-    "[[upstream.rule]]\nname = \"all\"\ndirection = \"both\"\nfilter = \"#\"\nexclude = [\"moteway/#\"]\n";
+fn rule(direction: &str) -> String {
+    format!(
+        "[[upstream.rule]]\nname = \"all\"\ndirection = {direction:?}\nfilter = \"#\"\nexclude = [\"moteway/#\"]\n"
+    )
+}
 
 #[test]
 fn two_gateways_that_send_each_other_everything_see_each_message_once() {
-    each_message_is_seen_once([OUT, OUT]);
+    each_message_is_seen_once(&pair(["one", "two"], [&rule("out"), &rule("out")]), 0..40);
 }
 
 #[test]
 fn a_gateway_that_sends_and_fetches_everything_sees_each_message_once() {
-    each_message_is_seen_once([BOTH, ""]);
+    each_message_is_seen_once(&pair(["one", "two"], [&rule("both"), ""]), 0..40);
+}
+
+#[test]
+fn two_gateways_that_fetch_everything_from_each_other_see_each_message_once() {
+    each_message_is_seen_once(&pair(["one", "two"], [&rule("in"), &rule("in")]), 0..40);
+}
+
+#[test]
+fn two_gateways_that_send_and_fetch_everything_see_each_message_once_over_a_power_cut() {
+    let mut pair = pair(["one", "two"], [&rule("both"), &rule("both")]);
+    each_message_is_seen_once(&pair, 0..40);
+    let mut other = subscriber(&pair[1]);
+    pair[0].kill_and_restart();
+    // Before the links are there again, and while they come.
+    let mut publisher = pair[0].client(&v5("publisher"));
+    publisher.publish_numbers("shared/t", 40..60, QoS::AtLeastOnce);
+    other.expect_numbers("shared/t", 40..60);
+    for gateway in &pair {
+        LinkState::of(gateway).wait("online");
+    }
+    each_message_is_seen_once(&pair, 60..80);
+    other.expect_numbers("shared/t", 60..80);
+}
+
+#[test]
+fn two_gateways_of_one_name_take_each_others_messages() {
+    let client_ids = ["client_id = \"a\"", "client_id = \"b\""];
+    let ports = [free_port(), free_port()];
+    let start = |at: usize| {
+        let listener = format!("[[listener]]\nname = \"other\"\nbind = \"127.0.0.1:{}\"\n", ports[at]);
+        let url = format!("mqtt://127.0.0.1:{}", ports[1 - at]);
+        Gateway::start_named("box", &format!("{listener}{}{}", upstream(&url, client_ids[at], &[]), rule("both")))
+    };
+    let pair = [start(0), start(1)];
+    for gateway in &pair {
+        LinkState::of(gateway).wait("online");
+    }
+    each_message_is_seen_once(&pair, 0..40);
 }
