@@ -79,9 +79,9 @@ impl Queues {
             if let Stored::At(place) = last.stored {
                 line.beyond_batch = line.beyond_batch.max(place.batch);
             }
-            if let Some(kept) = line.window.back() {
-                line.window_end = kept.seq;
-            }
+            // Not where the last one that stays lies: what was between them is gone from the books, and its rows may not be
+            // gone from the disk yet.
+            line.window_end = Seq(last.seq.0.saturating_sub(1));
         }
         line.window.shrink_to_fit();
     }

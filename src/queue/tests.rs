@@ -105,6 +105,30 @@ fn oldest_gives_way_but_not_what_is_in_flight() {
 }
 
 #[test]
+fn what_was_dropped_behind_one_in_flight_is_not_read_again() {
+    let mut queues = queues();
+    let dest = line(&mut queues, Limits { max_messages: 3, ..LIMITS });
+    let large = "x".repeat(12 * 1024);
+    for _ in 0..3 {
+        push(&mut queues, at(0), dest, QoS::AtLeastOnce, &large, 0);
+    }
+    let first = queues.peek(at(0), dest).unwrap();
+    queues.take(dest, first.seq);
+    commit(&mut queues, at(300));
+    // The second gives way, and the disk takes long to learn of it.
+    push(&mut queues, at(300), dest, QoS::AtLeastOnce, &large, 0);
+    assert_eq!(queues.stats(dest).dropped_oldest, 1);
+    // What lies behind it leaves the memory with the receiver, and is read for the next.
+    queues.deactivate(at(301), dest);
+    queues.activate(dest);
+    let reads: Vec<u64> = drain(&mut queues, at(301))
+        .into_iter()
+        .filter_map(|output| if let Output::Read(read) = output { Some(read.after.0) } else { None })
+        .collect();
+    assert_eq!(reads, [first.seq.0 + 1], "the row of the second is still there");
+}
+
+#[test]
 fn reject_refuses_before_anything_is_stored() {
     let mut queues = queues();
     let dest = line(&mut queues, Limits { max_messages: 1, when_full: WhenFull::Reject, ..LIMITS });
