@@ -51,7 +51,7 @@ fn poll_watch(driver: &Rc<Driver>, mut sleep: std::pin::Pin<&mut Sleep>, cx: &mu
         core.alarm.set_for = deadline;
         let Some(deadline) = deadline else { return Poll::Pending };
         if deadline <= now.at {
-            core.tell_ports();
+            core.tell_ports(now);
             core.input(now, Input::Timeout);
             driver.end_turn(core);
             continue;

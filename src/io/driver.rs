@@ -189,7 +189,7 @@ impl Driver {
     pub fn visit(self: &Rc<Self>, visit: impl FnOnce(&mut Engine, Now)) {
         let now = self.clock.now();
         let mut core = self.core();
-        core.tell_ports();
+        core.tell_ports(now);
         visit(&mut core.engine, now);
         core.dispatch(now);
         self.end_turn(core);
@@ -411,7 +411,15 @@ impl Core {
     }
 
     /// The engine is about to be asked, or to tell about itself.
-    pub(super) fn tell_ports(&mut self) {
+    pub(super) fn tell_ports(&mut self, now: Now) {
+        for link in &self.links {
+            // After a burst nothing else makes it look.
+            if let LinkPort::Udp(port) = link
+                && let Some(notice) = port.look_for_losses(now)
+            {
+                self.notices.log(now.at, &notice);
+            }
+        }
         self.engine.set_ports(self.links.iter().map(|link| match link {
             LinkPort::None => PortStats::default(),
             LinkPort::Udp(port) => port.stats(),

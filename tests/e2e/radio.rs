@@ -7,11 +7,13 @@ use moteway::mqttsn::{
     ConnAck, Connect, GwInfo, Message, PROTOCOL_ID, PublishQos, ReturnCode, SearchGw, ShortName, Topic, TopicId,
     WillTopic,
 };
+use nix::sys::signal::Signal;
 
 use crate::harness::client::{v5, v5_persistent};
 use crate::harness::gateway::Gateway;
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::sensor::{Radio, Sensor};
+use crate::harness::until;
 
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
@@ -366,4 +368,27 @@ fn a_hundred_nodes_that_connect_at_once_wait_for_a_moment() {
     println!("CONNACK for 100 at once: median {:?}, the last {:?}", took[50], took[99]);
     // Far above what it is, and far below what others need.
     assert!(took[50] < Duration::from_millis(250), "{took:?}");
+}
+
+#[test]
+fn what_comes_while_the_gateway_cannot_take_it_is_taken_later_or_counted_as_lost() {
+    const DATAGRAMS: u64 = 300;
+    let radio = Radio::udp();
+    let mut gateway = Gateway::start(&format!("{}receive_buffer = \"4KiB\"\n", radio.link));
+    let mut sensor = radio.sensor();
+    sensor.connect("node", true, 600);
+    gateway.process().signal(Signal::SIGSTOP);
+    for _ in 0..DATAGRAMS {
+        sensor.post(Topic::Short(ShortName(*b"ab")), "text", PublishQos::Level(QoS::AtMostOnce));
+    }
+    gateway.process().signal(Signal::SIGCONT);
+    until("each is taken or lost", || {
+        let ran = gateway.ask(&["status", "--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let link = &report["links"][0];
+        let (taken, lost) = (link["messages_received"].as_u64().unwrap(), link["lost"].as_u64().unwrap());
+        // CONNECT is one of them.
+        taken + lost == DATAGRAMS + 1 && lost > 0
+    });
+    gateway.process().says("datagrams lost");
 }

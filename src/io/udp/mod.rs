@@ -243,11 +243,8 @@ impl UdpPort {
             received.ok();
         }
         // There may be more than we can take.
-        let lost = self.overflow.borrow_mut().look(now.at);
-        if lost > 0 {
-            self.count(|stats| stats.lost += lost);
-            let detail = format!("{lost} came faster than they could be taken");
-            core.notice(now, &Notice::new(Level::Warn, "datagrams lost", self.name.as_str(), detail));
+        if let Some(notice) = self.look_for_losses(now) {
+            core.notice(now, &notice);
         }
         come_back_later(cx);
     }
@@ -262,6 +259,17 @@ impl UdpPort {
                 false
             }
         }
+    }
+
+    /// Counts what the system dropped since the last look, which was a while ago; what there is to say of it.
+    pub(super) fn look_for_losses(&self, now: Now) -> Option<Notice> {
+        let lost = self.overflow.borrow_mut().look(now.at);
+        if lost == 0 {
+            return None;
+        }
+        self.count(|stats| stats.lost += lost);
+        let detail = format!("{lost} came faster than they could be taken");
+        Some(Notice::new(Level::Warn, "datagrams lost", self.name.as_str(), detail))
     }
 
     fn count(&self, count: impl FnOnce(&mut PortStats)) {
