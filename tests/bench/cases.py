@@ -7,8 +7,8 @@ To add one: write a function from a `Bench` to a dictionary of figures in measur
 from dataclasses import dataclass
 
 from measures import (
-    DEPTHS, Measure, backlog, churn, connections, connects, deep_backlog, flow, growth, idle, latency, neighbours, radio,
-    radio_idle, start,
+    DEPTHS, Measure, backlog, churn, connections, connects, deep_backlog, flow, growth, idle, latency, mqtt_idle,
+    neighbours, radio, radio_idle, start,
 )
 
 
@@ -157,6 +157,14 @@ CASES = [
             Row("busy", "the same, CPU", "% of one", "-"),
         ],
         has_peer=False,
+    ),
+    Case(
+        "mqtt-5000",
+        mqtt_idle(5000),
+        [
+            Row("each", "RSS per MQTT client of 5 000, 1 message a minute", "bytes", "-"),
+            Row("busy", "the same, CPU", "% of one", "-"),
+        ],
     ),
     Case(
         "backlog",

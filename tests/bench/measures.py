@@ -175,6 +175,19 @@ def radio_idle(clients: int) -> Measure:
     return measure
 
 
+def mqtt_idle(clients: int) -> Measure:
+    """The same over MQTT: what they cost while they are connected, and what each takes."""
+
+    def measure(bench: Bench) -> Figures:
+        seconds = 2 if bench.quick else 10
+        with bench.start() as running:
+            result = bench.drive(running, "latency", clients=clients, payload=32, rate=max(1, clients // 60), seconds=seconds)
+        busy = result["broker_cpu_seconds"] / result["seconds"] * 100
+        return {"each": connections(clients)(bench)["each"], "busy": busy, "load": result["load_cpu_per_million"]}
+
+    return measure
+
+
 def idle(bench: Bench) -> Figures:
     window = 2 if bench.quick else 5
     with bench.start() as running:
