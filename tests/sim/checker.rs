@@ -11,11 +11,10 @@ use crate::world::World;
 /// What was found wrong, in words; empty when all promises held.
 pub fn check(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
+    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let cloud: Vec<(MessageId, QoS)> = world.cloud.received.iter().map(|(_, id, qos)| (*id, *qos)).collect();
     for publisher in publishers(world) {
-        // With an upstream that lost its session, what it had not completed comes again: a copy, not a loss.
-        let qos = if world.cloud.forgotten > 0 { QoS::AtLeastOnce } else { publisher.qos };
-        arrived("cloud", &Publisher { qos, ..publisher }, &cloud, &mut wrong);
+        at_cloud(world, &publisher, &cloud, &mut missing, &mut wrong);
         for (topic, id, _) in &world.cloud.received {
             let expected = publisher.topic.replacen("site/", "fleet/box/", 1);
             if id.0 == publisher.number && *topic != expected {
@@ -40,6 +39,14 @@ pub fn check(world: &World) -> Vec<String> {
                 "publisher {} still waits for {} acknowledgements",
                 publisher.number, publisher.unacked
             ));
+        }
+    }
+    for (rule, mut lost) in missing {
+        // Promise 2: what a rule keeps back by its policy, it counts.
+        let counted = world.evicted(rule);
+        if lost.len() as u64 > counted {
+            wrong.push(format!("rule {rule} counts {counted} dropped, of {} that did not arrive", lost.len()));
+            wrong.append(&mut lost);
         }
     }
     for subscriber in world.clients.iter().filter(|client| client.subscribes == Some("command/#")) {
@@ -79,7 +86,6 @@ pub fn from_one_to_one(publisher: &Mote, listener: &Mote, wrong: &mut Vec<String
 }
 
 /// A client or a radio node that publishes.
-#[derive(Clone, Copy)]
 struct Publisher<'a> {
     number: u32,
     topic: &'a str,
@@ -104,6 +110,33 @@ fn publishers(world: &World) -> impl Iterator<Item = Publisher<'_>> {
         unacked: usize::from(node.waits()),
     });
     clients.chain(nodes)
+}
+
+/// The rules drop what they say, and no more than they count. What was published last under a topic stays, of which only
+/// the newest waits.
+fn at_cloud<'w>(
+    world: &'w World,
+    publisher: &Publisher<'_>,
+    received: &[(MessageId, QoS)],
+    missing: &mut BTreeMap<&'w str, Vec<String>>,
+    wrong: &mut Vec<String>,
+) {
+    let own: Vec<(MessageId, QoS)> = received.iter().filter(|(id, _)| id.0 == publisher.number).copied().collect();
+    let rules = world.config.upstream[0].rule.iter().map(|rule| rule.name.as_str());
+    let area = if publisher.topic.starts_with("site/a/") { "newest" } else { "fresh" };
+    let evicts = !publisher.topic.starts_with("site/n/") && rules.clone().any(|rule| rule == area);
+    let rule = if evicts { area } else { "all" };
+    let rule = rules.clone().find(|name| *name == rule).unwrap_or("all");
+    acked_arrived("cloud", publisher.acked, &own, missing.entry(rule).or_default());
+    if rule == "newest" {
+        let last: Vec<MessageId> = publisher.acked.iter().max().copied().into_iter().collect();
+        acked_arrived("cloud as the newest", &last, &own, wrong);
+    }
+    in_order("cloud", &own, wrong);
+    // With an upstream that lost its session, what it had not completed comes again: a copy, not a loss.
+    if publisher.qos == QoS::ExactlyOnce && world.cloud.forgotten == 0 {
+        exactly_once("cloud", &own, wrong);
+    }
 }
 
 fn arrived(place: &str, publisher: &Publisher<'_>, received: &[(MessageId, QoS)], wrong: &mut Vec<String>) {

@@ -85,6 +85,28 @@ const URGENT: &str = r#"
   when_full = "reject"
 "#;
 
+/// In the place of the rule for all: of each topic below `site/a` only the newest waits, and what is below `site/b` does
+/// not wait for long.
+const EVICTING: &str = r#"
+  [[upstream.rule]]
+  name = "all"
+  filter = "site/{rest#}"
+  remap = "fleet/{gateway}/{rest}"
+  exclude = ["site/a/#", "site/b/#"]
+
+  [[upstream.rule]]
+  name = "newest"
+  filter = "site/a/{n}"
+  remap = "fleet/{gateway}/a/{n}"
+  when_full = "keep-last"
+
+  [[upstream.rule]]
+  name = "fresh"
+  filter = "site/b/{n}"
+  remap = "fleet/{gateway}/b/{n}"
+  ttl = "2s"
+"#;
+
 /// What all that publish and subscribe need, and one client that asks for more than it may read.
 const RULES: &str = "
 [[acl]]
@@ -103,10 +125,10 @@ read = 'site/a/#'
 deny_read = ['site/b/#', 'site/n/#']
 ";
 
-fn config(version: &str, urgent: bool, more: &str) -> Config {
+fn config(version: &str, rules: Option<&str>, more: &str) -> Config {
     let (all, commands) = CONFIG.split_at(CONFIG.find("  [[upstream.rule]]").expect("a rule"));
     let commands = &commands[commands.rfind("  [[upstream.rule]]").expect("another")..];
-    let text = if urgent { format!("{all}{URGENT}{commands}") } else { CONFIG.to_owned() };
+    let text = rules.map_or_else(|| CONFIG.to_owned(), |rules| format!("{all}{rules}{commands}"));
     let text = text.replace("VERSION", version) + more;
     let parsed = Config::parse(&text).unwrap_or_else(|errors| panic!("{errors}"));
     parsed.resolve("box").unwrap_or_else(|error| panic!("{error:?}"))
@@ -151,6 +173,7 @@ struct Tally {
     left: u32,
     reloads: u32,
     forgotten: u32,
+    evicted: u64,
 }
 
 impl Tally {
@@ -161,6 +184,7 @@ impl Tally {
         self.left += other.left;
         self.reloads += other.reloads;
         self.forgotten += other.forgotten;
+        self.evicted += other.evicted;
     }
 }
 
@@ -174,7 +198,8 @@ fn live(seed: u64) -> Result<Tally, Vec<String>> {
     } else {
         ""
     };
-    let config = config(version, seed % 5 < 2, rules);
+    let out_rules = [Some(URGENT), Some(URGENT), Some(EVICTING), None, None][(seed % 5) as usize];
+    let config = config(version, out_rules, rules);
     let mut world = World::new(seed, config, clients, nodes());
     for client in &mut world.clients {
         client.hold = true;
@@ -209,6 +234,7 @@ fn live(seed: u64) -> Result<Tally, Vec<String>> {
             left: world.left,
             reloads: world.reloads,
             forgotten: world.cloud.forgotten,
+            evicted: world.evicted("newest") + world.evicted("fresh"),
         })
     } else {
         Err(wrong)
@@ -235,14 +261,16 @@ fn promises_1_to_3_hold_in_any_weather() {
             }
         }
     }
-    let Tally { published, crashes, flaps, left, reloads, forgotten } = all;
+    let Tally { published, crashes, flaps, left, reloads, forgotten, evicted } = all;
     println!(
         "{} seeds: {published} messages, {crashes} power cuts, {flaps} outages begun or ended, \
-         {left} sessions ended, {reloads} reloads, {forgotten} sessions lost upstream",
+         {left} sessions ended, {reloads} reloads, {forgotten} sessions lost upstream, \
+         {evicted} messages replaced or too old",
         seeds.len()
     );
     assert!(
-        published > 0 && (seeds.len() < 10 || (crashes > 0 && left > 0 && reloads > 0 && forgotten > 0)),
+        published > 0
+            && (seeds.len() < 10 || (crashes > 0 && left > 0 && reloads > 0 && forgotten > 0 && evicted > 0)),
         "a world in which nothing happens proves nothing"
     );
 }
@@ -252,7 +280,7 @@ fn promises_1_to_3_hold_in_any_weather() {
 fn live_traffic_ahead_of_a_paced_backlog_loses_nothing() {
     let mut most = 0;
     for seed in 0..50 {
-        let mut config = config("5", false, "");
+        let mut config = config("5", None, "");
         config.upstream[0].pace = Pace { messages: 60, bytes: 0 };
         config.upstream[0].rule[0].drain = Drain::LiveFirst;
         config.upstream[0].rule[0].trace = true;
@@ -288,7 +316,8 @@ fn a_store_that_is_full_of_messages_empties_itself_when_the_upstream_is_back() {
         let version = if seed % 2 == 0 { "5" } else { "3.1.1" };
         let mut publishers = vec![Client::new(1, "site/a/1".into(), QoS::AtLeastOnce, 10)];
         publishers.push(Client::new(3, "site/b/3".into(), QoS::ExactlyOnce, 10));
-        let mut world = World::new(seed, config(version, seed % 3 == 0, ""), publishers, Vec::new());
+        let mut world =
+            World::new(seed, config(version, (seed % 3 == 0).then_some(URGENT), ""), publishers, Vec::new());
         world.store.max_rows = Some(100);
         world.weather(Weather { flap: Some(Duration::from_secs(5)), ..Weather::CALM });
         world.run_for(Duration::from_secs(60));
@@ -308,7 +337,7 @@ fn a_store_that_is_full_of_messages_empties_itself_when_the_upstream_is_back() {
 #[test]
 fn what_a_limit_evicts_is_counted() {
     for seed in 0..50 {
-        let mut config = config("5", false, "");
+        let mut config = config("5", None, "");
         config.upstream[0].rule[0].max_messages = 30;
         let publishers = vec![Client::new(1, "site/a/1".into(), QoS::AtLeastOnce, 10)];
         let mut world = World::new(seed, config, publishers, Vec::new());
@@ -336,7 +365,7 @@ fn what_a_limit_evicts_is_counted() {
 fn a_first_session_is_known_for_ours_before_qos_2_depends_on_it() {
     for seed in 0..200 {
         let publishers = vec![Client::new(3, "site/b/3".into(), QoS::ExactlyOnce, 10)];
-        let mut world = World::new(seed, config("5", false, ""), publishers, Vec::new());
+        let mut world = World::new(seed, config("5", None, ""), publishers, Vec::new());
         world.cloud.had_a_session(0x8000..0x8200);
         world.cloud_up = false;
         let millis = Duration::from_millis;

@@ -99,6 +99,8 @@ pub struct World {
     /// Sessions ended by their clients, and messages that ended with a session.
     pub left: u32,
     ended_with_session: u64,
+    /// By rule, what gave way to a newer message or was too old, over earlier runs of the engine.
+    evicted: BTreeMap<String, u64>,
     pub had_full_disk: bool,
 }
 
@@ -134,6 +136,7 @@ impl World {
             reloads: 0,
             left: 0,
             ended_with_session: 0,
+            evicted: BTreeMap::new(),
             had_full_disk: false,
         };
         world.drain();
@@ -503,6 +506,14 @@ impl World {
         self.ended_with_session + self.status().broker.ended_with_session
     }
 
+    /// Messages of a rule that gave way to a newer one or were too old, over all runs of the engine.
+    pub fn evicted(&self, rule: &str) -> u64 {
+        let name = format!("rule:cloud/{rule}");
+        let now = self.status().lines.into_iter().find(|line| line.name == name);
+        let now = now.map_or(0, |line| line.stats.replaced + line.stats.expired);
+        self.evicted.get(rule).copied().unwrap_or(0) + now
+    }
+
     fn flap(&mut self) {
         self.cloud_up = !self.cloud_up;
         self.flaps += 1;
@@ -551,6 +562,9 @@ impl World {
     pub fn crash(&mut self) {
         self.crashes += 1;
         self.ended_with_session = self.ended_with_session();
+        for rule in ["newest", "fresh"] {
+            self.evicted.insert(rule.to_owned(), self.evicted(rule));
+        }
         self.store.crash(&mut self.rng);
         self.store_busy = false;
         for pipe in std::mem::take(&mut self.pipes).into_values() {
