@@ -137,7 +137,7 @@ keyfile {tls.directory}/key.pem
         # Started as root it would change to a user that may not read this directory.
         user = "root" if os.geteuid() == 0 else "mosquitto"
         second = self.TLS.format(tls=tls) if tls else ""
-        config.write_text(self.CONFIG.format(port=port, user=user) + second)
+        config.write_text(self.CONFIG.format(directory=directory, port=port, user=user) + second)
         return [str(self.binary), "-c", str(config)]
 
     def version(self) -> str:

@@ -7,7 +7,7 @@ To add one: write a function from a `Bench` to a dictionary of figures in measur
 from dataclasses import dataclass
 
 from measures import (
-    DEPTHS, Measure, backlog, churn, connections, connects, deep_backlog, flow, growth, idle, latency, mqtt_idle,
+    DEPTHS, Measure, backlog, bridge, churn, connections, connects, deep_backlog, flow, growth, idle, latency, mqtt_idle,
     neighbours, radio, radio_idle, start,
 )
 
@@ -204,6 +204,37 @@ CASES = [
     growth_case("sessions"),
     # A gateway has a thousand at most.
     growth_case("rules", (10, 100, 1_000), has_peer=False),
+    Case(
+        "outage",
+        bridge(20_000, stock=True),
+        [
+            Row("lost", "bridge in an outage, QoS 1, 256 B: acknowledged and lost", "% of 20 000", "0", target_value=0),
+            Row("duplicated", "the same, duplicated", "% of 20 000", "-"),
+            Row("drain_per_second", "the same, drain of what was kept", "per second", "-", more_is_better=True),
+            Row("written", "the same, written to disk", "bytes/message", "800", target_value=800),
+            Row("rss", "the same, RSS before the drain", "MB", "-"),
+        ],
+    ),
+    Case(
+        "outage-kill",
+        bridge(2_000, stock=True, kill=True),
+        [Row("lost", "the same with a kill -9 meanwhile, lost", "% of 2 000", "0", target_value=0)],
+    ),
+    Case(
+        "drain-20ms",
+        bridge(100_000, delay=0.01),
+        [
+            Row(
+                "drain_per_second",
+                "drain of a bridge at 20 ms round trip, QoS 1, 256 B",
+                "per second",
+                "40000",
+                target_value=40_000,
+                more_is_better=True,
+            ),
+            Row("written", "the same, stored and drained", "bytes/message", "800", target_value=800),
+        ],
+    ),
     Case("latency", latency(1000), [Row("p99_us", "1 000 clients, 5 000 msg/s, p99", "us", "1x", target_ratio=1.0)]),
     Case(
         "latency-5000",

@@ -15,6 +15,7 @@ from pathlib import Path
 from brokers import BenchError, Broker, MotewayWithRules, Running
 from churn import all_leave, churn_round
 from growth import KINDS
+from outage import outage
 
 LOAD_TIMEOUT = 300
 DEPTHS = (10_000, 100_000, 1_000_000)
@@ -29,6 +30,8 @@ class Bench:
     load: Path
     directory: Path
     quick: bool
+    # The upstream of bridges.
+    mosquitto: Path
     serial: itertools.count = field(default_factory=itertools.count)
 
     def start(self, tls: bool = False, rules: int = 0) -> Running:
@@ -209,6 +212,16 @@ def churn(bench: Bench) -> Figures:
                 settled, _ = running.memory()
         rss, _ = running.memory()
     return {"rss": rss / 1e6, "growth": (rss - settled) / 1e3}
+
+
+def bridge(messages: int, **how: float) -> Measure:
+    """An outage of the upstream, with the broker as the bridge."""
+
+    def measure(bench: Bench) -> Figures:
+        directory = bench.directory / f"{bench.broker.name}-{next(bench.serial)}"
+        return outage(bench.broker, bench.mosquitto, directory, bench.amount(messages), **how)
+
+    return measure
 
 
 def connections(clients: int, tls: bool = False) -> Measure:
