@@ -6,6 +6,8 @@ mod crash;
 mod damage;
 #[path = "store/dead.rs"]
 mod dead;
+#[path = "store/durability.rs"]
+mod durability;
 #[path = "store/kill.rs"]
 mod kill;
 #[path = "store/limits.rs"]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::{append, apply, options, read_all, seqs};
 
 /// What each version left, in order.
-const VERSIONS: [&str; 1] = [include_str!("versions/1.sql")];
+const VERSIONS: [&str; 2] = [include_str!("versions/1.sql"), include_str!("versions/2.sql")];
 
 fn file_of(version: &str) -> TempDir {
     let dir = TempDir::new().unwrap();
