@@ -163,6 +163,47 @@ fn a_missing_directory_is_named_with_a_remedy() {
     assert!(text.contains("nowhere") && text.contains("state_dir"), "{text}");
 }
 
+const READ_ONLY: &str = "MOTEWAY_TEST_READ_ONLY_DIR";
+
+/// Not a test by itself: runs where the directory is mounted read-only.
+#[test]
+fn child_on_a_read_only_disk() {
+    let Some(dir) = std::env::var_os(READ_ONLY) else { return };
+    println!("said: {}", Database::open(&options(dir.as_ref())).unwrap_err());
+}
+
+#[test]
+fn a_disk_that_is_mounted_read_only_is_told_with_a_remedy_and_left_as_it_is() {
+    let dir = TempDir::new().unwrap();
+    let (mut database, _) = Database::open(&options(dir.path())).unwrap();
+    apply(&mut database, 1, vec![append(1, 1)]).unwrap();
+    database.close().unwrap();
+    let is_root = nix::unistd::geteuid().is_root();
+    let child = std::process::Command::new("unshare")
+        .args(if is_root { &["-m"][..] } else { &["-U", "-r", "-m"][..] })
+        .args([
+            "sh",
+            "-ec",
+            "mount --bind \"$1\" \"$1\"; mount -o remount,ro,bind \"$1\"; exec \"$2\" --exact \"$3\" --nocapture",
+            "sh",
+        ])
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg("limits::child_on_a_read_only_disk")
+        .env(READ_ONLY, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    let named = format!("said: {}", dir.path().display());
+    assert!(
+        said.contains(&named) && said.contains("not mounted read-only"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+    let (mut database, _) = Database::open(&options(dir.path())).unwrap();
+    assert_eq!(seqs(&mut database, 1), [1]);
+}
+
 #[test]
 fn a_later_version_is_refused_and_left_alone() {
     let dir = TempDir::new().unwrap();
