@@ -23,6 +23,8 @@ pub struct Cloud {
     pub received: Vec<Arrival>,
     /// How often it lost its session.
     pub forgotten: u32,
+    /// The gateway came back to find that, and may not have told its disk yet.
+    pub begun_anew: bool,
     pub status: Vec<String>,
     subscribed: bool,
     commands: u64,
@@ -105,6 +107,7 @@ impl Cloud {
             self.receipts.clear();
         }
         self.version = Some(connect.version);
+        self.begun_anew |= !self.session && self.forgotten > 0;
         let ack = ConnAck { session_present: self.session, ..ConnAck::default() };
         Packet::ConnAck(ack).encode(connect.version, out);
         self.session = true;

@@ -559,7 +559,16 @@ impl World {
     }
 
     /// The power goes and comes back: everything in memory is gone, everything committed is there.
+    ///
+    /// Not between a CONNACK that says that the upstream lost its session and the commit of what follows from it: after the
+    /// power cut the upstream has a session again, and MQTT has no way to say that it is another one. What it had
+    /// acknowledged with PUBREC alone and lost would stay lost.
     pub fn crash(&mut self) {
+        self.cloud.begun_anew &= self.engine.status().pending_bytes > 0;
+        if self.cloud.begun_anew {
+            self.plan(Duration::from_millis(100), Event::Crash);
+            return;
+        }
         self.crashes += 1;
         self.ended_with_session = self.ended_with_session();
         for rule in ["newest", "fresh"] {
