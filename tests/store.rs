@@ -22,6 +22,8 @@ mod suite;
 mod support;
 #[path = "store/week.rs"]
 mod week;
+#[path = "store/written.rs"]
+mod written;
 
 #[test]
 fn sqlite_store_passes_the_suite() {

@@ -7,6 +7,12 @@ use crate::admin::http::{Body, Request, Response};
 use crate::admin::{Office, Order, metrics, status};
 use crate::config::LogLevel;
 use crate::engine::Sample;
+use crate::engine::drill::predict;
+use crate::time::Duration;
+
+/// An outage, and the time whose traffic it is predicted from, where nothing else is said.
+const OUTAGE: Duration = Duration::from_secs(8 * 3600);
+const LONGEST_OUTAGE: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// Alive is whoever answers; this thread asks the engine's, so it speaks for both.
 pub(super) async fn health(office: &Office) -> Response {
@@ -55,6 +61,25 @@ pub(super) async fn history(office: &Office) -> Response {
         "columns": ["at", "waiting", "oldest_seconds", "received", "delivered", "lost", "up"],
         "rows": samples.iter().map(row).collect::<Vec<_>>(),
     }))
+}
+
+/// What an outage would do that began now.
+pub(super) async fn drill(office: &Office, request: &Request) -> Response {
+    let span = |name: &str, default: Duration| match request.query(name).map(humantime::parse_duration) {
+        None => Ok(default),
+        Some(Ok(span)) if (Duration::from_secs(1)..=LONGEST_OUTAGE).contains(&span) => Ok(span),
+        Some(_) => {
+            Err(Response::error(400, &format!("`{name}` is a span from 1s to 10years, such as 30min or 8h")))
+        }
+    };
+    let (outage, over) = match (span("outage", OUTAGE), span("over", OUTAGE)) {
+        (Ok(outage), Ok(over)) => (outage, over),
+        (Err(refused), _) | (_, Err(refused)) => return refused,
+    };
+    match office.desk.ask(move |engine, now| engine.traffic(now, over)).await {
+        Some(traffic) => Response::json(&predict(&traffic, office.disk, outage)),
+        None => stopped(),
+    }
 }
 
 /// Clients on one page, at most; more would hold up traffic while they are copied.

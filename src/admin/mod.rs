@@ -33,6 +33,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Engine;
+use crate::engine::drill::Disk;
 use crate::queue::Looks;
 use crate::time::Now;
 
@@ -129,6 +130,8 @@ pub struct Office {
     pub token: Option<Token>,
     /// TCP clients show the token before they see anything.
     pub token_to_read: bool,
+    /// What the store may take.
+    pub disk: Disk,
     /// What lies in the store.
     pub looks: Arc<Looks>,
     /// Dead letters go back one request at a time.

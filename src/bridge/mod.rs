@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub use connect::Intake;
 pub use port::{FIRST_FIXED_PKID, Input, Local, Login, Outbound, Output};
-pub use stats::{LinkState, Stats};
+pub use stats::{LinkState, Sent, Stats};
 
 use crate::bridge::context::{Context, split};
 use crate::bridge::rule::RuleError;
@@ -219,6 +219,13 @@ impl Bridge {
     #[must_use]
     pub fn stats(&self, upstream: UpstreamId) -> Option<&Stats> {
         self.desks.get(&upstream).map(|desk| &desk.stats)
+    }
+
+    /// What was sent from the queue of a rule.
+    #[must_use]
+    pub fn sent(&self, dest: DestId) -> Sent {
+        let desk = self.by_dest.get(&dest).and_then(|upstream| self.desks.get(upstream));
+        desk.map(|desk| desk.upstream.outgoing.sent(dest)).unwrap_or_default()
     }
 
     /// The address that is in use or tried next.

@@ -13,6 +13,7 @@ use crate::bridge::property_bag;
 use crate::bridge::releases::Release;
 use crate::bridge::rule::Mapping;
 use crate::bridge::stamp::Stamp;
+use crate::bridge::stats::Sent;
 use crate::bridge::trial::Trial;
 use crate::config::{self, RuleRetain};
 use crate::metrics::Level;
@@ -42,6 +43,8 @@ pub(super) struct Source {
     trace: bool,
     retain: RuleRetain,
     pub(super) trial: Trial,
+    /// What it sent since the start.
+    sent: Sent,
     /// Messages sent on this link and not yet answered.
     pub(super) unanswered: usize,
     /// Some were refused for lack of quota: they are in flight for the queue, but no longer on their way.
@@ -60,6 +63,7 @@ impl Source {
             trace: rule.trace,
             retain: rule.retain,
             trial: Trial::new(rule.poison_after),
+            sent: Sent::default(),
             unanswered: 0,
             refused: false,
         }
@@ -121,11 +125,19 @@ impl Outgoing {
         let place = |dest: DestId| sources.iter().position(|source| source.dest == dest);
         let places: Vec<Option<usize>> = self.dests().map(place).collect();
         self.flights.renumber(&places);
+        for source in &mut sources {
+            source.sent = self.sent(source.dest);
+        }
         self.sources = sources;
     }
 
     pub(super) fn dests(&self) -> impl Iterator<Item = DestId> + '_ {
         self.sources.iter().map(|source| source.dest)
+    }
+
+    /// What was sent from a queue since the start.
+    pub(super) fn sent(&self, dest: DestId) -> Sent {
+        self.sources.iter().find(|source| source.dest == dest).map(|source| source.sent).unwrap_or_default()
     }
 
     /// Sends while the window and the outbox have room: the highest priority first, and within one priority in the
@@ -255,7 +267,10 @@ impl Outgoing {
             (None, None) => {}
         }
         self.manner.pace.sent(len);
-        self.sources[i].pace.sent(len);
+        let source = &mut self.sources[i];
+        source.pace.sent(len);
+        source.sent.messages += 1;
+        source.sent.bytes += len as u64;
         if qos == QoS::AtMostOnce {
             ctx.out.acked(ctx.now, dest, seq);
             ctx.stats.acked += 1;

@@ -72,3 +72,11 @@ pub struct Stats {
     /// Bytes given to the transport.
     pub bytes_out: u64,
 }
+
+/// PUBLISH packets that went upstream, repeated ones too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    pub messages: u64,
+    /// All of each packet, without what TLS and TCP add.
+    pub bytes: u64,
+}

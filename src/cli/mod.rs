@@ -10,6 +10,7 @@ mod clients;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
+mod drill;
 mod import;
 mod load;
 mod log_level;
@@ -63,6 +64,8 @@ enum Command {
     Clients(clients::Args),
     /// Look into the stored queues and the dead letters of the running gateway, replay and delete
     Queue(queue::Args),
+    /// Predict an outage from the present traffic: what it would lose, and how long it would be felt
+    Drill(drill::Args),
     /// Change what the running gateway logs, or say what it logs
     LogLevel(log_level::Args),
     /// Have the running gateway read its configuration again
@@ -104,6 +107,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Clients(args) => clients::run(&args),
         Command::Queue(args) => queue::run(&args),
+        Command::Drill(args) => drill::run(&args),
         Command::LogLevel(args) => log_level::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Backup(args) => backup::run(&args),

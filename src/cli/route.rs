@@ -6,7 +6,7 @@ use crate::bridge::rule::{CompiledRule, Unmapped};
 use crate::cli::access::{self, Access, Who};
 use crate::cli::load::examine;
 use crate::cli::{ConfigFile, Failure, load, print};
-use crate::config::{Config, Rule, RuleQos, RuleRetain, Upstream, WhenFull};
+use crate::config::{Config, Rule, RuleQos, RuleRetain, Upstream};
 use crate::mqtt::topic;
 
 #[derive(Debug, clap::Args)]
@@ -175,12 +175,7 @@ impl<'c> Taken<'c> {
             ttl_seconds: rule.ttl.as_secs(),
             priority: (!inward).then_some(rule.priority),
             limit: (!inward).then_some(limit),
-            when_full: (!inward).then_some(match rule.when_full {
-                WhenFull::DropOldest => "drop-oldest",
-                WhenFull::DropNewest => "drop-newest",
-                WhenFull::Reject => "reject",
-                WhenFull::KeepLast => "keep-last",
-            }),
+            when_full: (!inward).then_some(rule.when_full.as_str()),
         }
     }
 }

@@ -635,3 +635,16 @@ pub enum WhenFull {
     /// Of each topic only the newest waits.
     KeepLast,
 }
+
+impl WhenFull {
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DropOldest => "drop-oldest",
+            Self::DropNewest => "drop-newest",
+            Self::Reject => "reject",
+            Self::KeepLast => "keep-last",
+        }
+    }
+}

@@ -13,9 +13,10 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::admin::{Admin, Desk, Doors, Log, Office, Orders, Question, Token};
 use crate::config::{self, Config};
+use crate::engine::drill::Disk;
 use crate::io::{Driver, SocketFile, bind_unix};
 use crate::queue::{Look, Looks};
-use crate::store::Inspector;
+use crate::store::{Inspector, Options, PAGE_SIZE};
 
 /// Both doors while they are open.
 pub(super) struct Reception {
@@ -33,6 +34,7 @@ pub(super) fn open(
     orders: Orders,
 ) -> Option<Reception> {
     let (name, state_dir) = (config.gateway.name.clone(), config.gateway.state_dir.clone());
+    let disk = disk(config);
     let config = &config.admin;
     let looks = Looks::new(move || Ok(Box::new(Inspector::open(&state_dir)?) as Box<dyn Look>));
     let (desk, questions) = Desk::open();
@@ -51,6 +53,7 @@ pub(super) fn open(
         log,
         token,
         token_to_read,
+        disk,
         looks: Arc::new(looks),
         replay: Default::default(),
         max_connections: config.max_connections,
@@ -65,6 +68,12 @@ pub(super) fn open(
             None
         }
     }
+}
+
+/// What the store may take, for predictions.
+fn disk(config: &Config) -> Disk {
+    let (max_bytes, log_bytes) = Options::new(&config.gateway.state_dir, &config.store).bounds();
+    Disk { page_bytes: PAGE_SIZE.into(), max_bytes, log_bytes }
 }
 
 async fn answer(driver: Rc<Driver>, mut questions: Receiver<Question>) {

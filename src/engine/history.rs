@@ -51,15 +51,10 @@ impl Engine {
     }
 
     /// Takes a sample when it is time.
-    #[inline]
-    pub(crate) fn sample(&mut self, now: Now) {
-        if now.at >= self.history.due {
-            self.take_sample(now);
+    pub(super) fn sample(&mut self, now: Now) {
+        if now.at < self.history.due {
+            return;
         }
-    }
-
-    #[cold]
-    fn take_sample(&mut self, now: Now) {
         let counts = self.counts();
         let before = std::mem::replace(&mut self.history.before, counts);
         let since = |now: u64, before: u64| u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);

@@ -5,9 +5,11 @@
 
 mod bonds;
 mod contract;
+pub mod drill;
 mod history;
 mod operate;
 mod ports;
+mod rates;
 mod reconfigure;
 mod roster;
 mod setup;
@@ -33,6 +35,7 @@ use crate::config::{LinkId, UpstreamId};
 use crate::engine::bonds::Bonds;
 use crate::engine::history::History;
 use crate::engine::ports::{BridgePorts, Clients, UpstreamSetup, owner};
+use crate::engine::rates::Rates;
 use crate::engine::shutdown::Stop;
 use crate::gateway::{self, Gateway, SessionId};
 use crate::metrics::{Level, Notice, PortStats};
@@ -67,6 +70,7 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     stop: Stop,
     history: History,
+    rates: Rates,
     /// Dead letters on their way back, and the batch that says so.
     replaying: Vec<(u64, u64)>,
     /// The store has what was made by chance of this gateway's name.
@@ -149,7 +153,7 @@ impl Engine {
             Input::Shutdown => self.handle_shutdown(now),
         }
         self.settle(now);
-        self.sample(now);
+        self.look(now);
     }
 
     /// What the engine wants done next.

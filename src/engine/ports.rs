@@ -7,13 +7,13 @@ use crate::bridge::rule::Mapping;
 use crate::bridge::{Local, Outbound};
 use crate::broker::Broker;
 use crate::broker::local::LocalPublish;
-use crate::config::{RuleQos, UpstreamId};
+use crate::config::{Pace, RuleQos, UpstreamId};
 use crate::engine::bonds::Bonds;
 use crate::gateway::{self, Next, Opened, Publish, SessionId, Sessions};
 use crate::mqtt::hop::Gateway;
 use crate::mqtt::{MessageParts, QoS};
 use crate::queue::{Depth, DestId, Outcome, Peeked, Queues, RecordKind, Refusal, Seq, Token};
-use crate::time::Now;
+use crate::time::{Duration, Now};
 
 /// Whose a token is.
 pub(crate) mod owner {
@@ -137,6 +137,8 @@ pub(crate) struct UpstreamSetup {
     pub receipts: Option<DestId>,
     /// Those that send.
     pub rules: Vec<OutRule>,
+    /// Of all of them together.
+    pub pace: Pace,
 }
 
 /// A rule that sends.
@@ -148,6 +150,12 @@ pub(crate) struct OutRule {
     pub qos: RuleQos,
     /// The lane for what comes in while a backlog waits.
     pub live: Option<DestId>,
+    /// Zero: messages do not age.
+    pub ttl: Duration,
+    pub priority: u8,
+    pub pace: Pace,
+    /// What comes in goes before the backlog.
+    pub live_first: bool,
 }
 
 /// What the bridge sees of the other cores.

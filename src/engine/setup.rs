@@ -9,6 +9,7 @@ use crate::config::{Config, Drain, Ids, LinkId, Rule, Upstream, UpstreamId, Upst
 use crate::engine::bonds::Bonds;
 use crate::engine::history::History;
 use crate::engine::ports::{Clients, OutRule, UpstreamSetup};
+use crate::engine::rates::Rates;
 use crate::engine::shutdown::Stop;
 use crate::engine::{Engine, Output};
 use crate::gateway::Gateway;
@@ -68,6 +69,7 @@ impl Engine {
             outputs: VecDeque::new(),
             stop: Stop::No,
             history: History::default(),
+            rates: Rates::default(),
             replaying: Vec::new(),
             keeps_suffix: stored.is_some(),
             bonds,
@@ -105,7 +107,8 @@ impl Engine {
         let live = opened.iter().filter_map(|(position, rule)| Some((*position, rule.live?))).collect();
         let receipts = open_receipts(now, &mut self.queues, id, upstream)?;
         let rules = opened.into_iter().map(|(_, rule)| rule).collect();
-        self.upstreams.insert(id, UpstreamSetup { name: upstream.name.clone(), receipts, rules });
+        let setup = UpstreamSetup { name: upstream.name.clone(), receipts, rules, pace: upstream.pace };
+        self.upstreams.insert(id, setup);
         let marks = upstream.hop_marker && upstream.version == UpstreamVersion::V5;
         let hop = marks.then(|| self.broker.gateway().clone());
         if marks {
@@ -224,8 +227,18 @@ fn open_rules(
             ttl: rule.ttl,
             keeps_topic: rule.remap.is_empty(),
         });
-        let (name, qos) = (rule.name.clone(), rule.qos);
-        opened.push((position, OutRule { name, mapping: outward, dest, qos, live }));
+        let out = OutRule {
+            name: rule.name.clone(),
+            mapping: outward,
+            dest,
+            qos: rule.qos,
+            live,
+            ttl: rule.ttl,
+            priority: rule.priority,
+            pace: rule.pace,
+            live_first: rule.drain == Drain::LiveFirst,
+        };
+        opened.push((position, out));
     }
     let lines: Vec<DestId> = opened.iter().flat_map(|(_, rule)| [Some(rule.dest), rule.live]).flatten().collect();
     for (index, dest) in lines.iter().enumerate() {

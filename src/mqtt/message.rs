@@ -78,10 +78,13 @@ impl Message {
         &self.bytes[self.topic_len as usize + self.properties_len as usize..]
     }
 
+    /// What [`Message::cost`] has beside topic, properties and payload.
+    pub const FIXED_COST: usize = size_of::<Self>();
+
     /// What it counts for in every limit by bytes: topic, properties, payload and a fixed overhead.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.bytes.len() + size_of::<Self>()
+        self.bytes.len() + Self::FIXED_COST
     }
 
     /// Whether it is past its expiry at `wall`.

@@ -78,6 +78,11 @@ impl Queues {
         let left = self.memory_left();
         let Some(line) = self.lines.get_mut(usize::from(dest.0)).and_then(Option::as_mut) else { return };
         let volatile = delivery.qos == QoS::AtMostOnce || !line.durable;
+        if delivery.qos == QoS::AtMostOnce {
+            line.stats.accepted_qos0 += 1;
+        } else {
+            line.stats.accepted_bytes += cost as u64;
+        }
         if line.fixes_pkid(delivery.qos) {
             delivery.pkid = line.next_pkid();
         }

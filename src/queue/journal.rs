@@ -121,6 +121,11 @@ impl Journal {
         self.max_pending_bytes = settings.max_pending_bytes;
     }
 
+    /// How long changes gather, and how many at most.
+    pub(crate) fn gathering(&self) -> (Duration, usize) {
+        (self.interval, self.max_ops)
+    }
+
     /// Identifier of the batch in hand.
     pub(crate) fn id(&self) -> u64 {
         self.id

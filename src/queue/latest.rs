@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use crate::queue::journal::Place;
 use crate::queue::line::Stored;
+use crate::queue::topics::Topics;
 use crate::queue::{DestId, Op, Queues, Row, Seq};
 use crate::time::Now;
 
@@ -37,17 +38,25 @@ pub(crate) struct Latest {
     /// Rows beyond the window that are deleted, and the batch that does so: until it is durable, a read may still
     /// bring them.
     gone: BTreeMap<Seq, u64>,
+    /// How many topics there are, of those that do not wait too.
+    topics: Topics,
 }
 
 impl Default for Latest {
     fn default() -> Self {
-        Self { by_topic: HashMap::with_hasher(FixedState::default()), bytes: 0, gone: BTreeMap::new() }
+        Self {
+            by_topic: HashMap::with_hasher(FixedState::default()),
+            bytes: 0,
+            gone: BTreeMap::new(),
+            topics: Topics::default(),
+        }
     }
 }
 
 impl Latest {
     /// Notes that `newest` is the last of its topic, if there is room to remember it.
     fn note(&mut self, topic: &str, newest: Newest) {
+        self.topics.note(topic);
         if let Some(known) = self.by_topic.get_mut(topic) {
             if known.seq < newest.seq {
                 *known = newest;
@@ -106,6 +115,19 @@ impl Queues {
             if let Some(latest) = line.and_then(|line| line.latest.as_mut()) {
                 latest.gone.insert(old.seq, batch);
             }
+        }
+    }
+
+    /// About how many topics the messages of a line that keeps the last of each had lately. `None` for other lines.
+    #[must_use]
+    pub fn topics(&self, dest: DestId) -> Option<f64> {
+        self.line(dest)?.latest.as_ref().map(|latest| latest.topics.count())
+    }
+
+    /// Topics that were not seen since the call before are forgotten.
+    pub fn forget_old_topics(&mut self) {
+        for latest in self.lines.iter_mut().flatten().filter_map(|line| line.latest.as_mut()) {
+            latest.topics.turn();
         }
     }
 

@@ -47,6 +47,10 @@ pub struct Limits {
 pub struct LineStats {
     /// Taken in.
     pub accepted: u64,
+    /// Of these, QoS 0: they are not stored.
+    pub accepted_qos0: u64,
+    /// Bytes of the others, counted as [`Message::cost`].
+    pub accepted_bytes: u64,
     /// Acknowledged by the destination.
     pub delivered: u64,
     /// Dropped from the head because a limit was reached.

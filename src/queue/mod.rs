@@ -18,6 +18,7 @@ mod look;
 mod purge;
 mod refill;
 mod tally;
+mod topics;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ use crate::mqtt::QoS;
 use crate::queue::clock::Clock;
 use crate::queue::journal::Journal;
 use crate::queue::line::{Entry, Line, PkidRange, Released, Stored};
-use crate::time::{Instant, Now, Wall, earliest};
+use crate::time::{Duration, Instant, Now, Wall, earliest};
 
 pub use admission::Admission;
 pub use contract::{
@@ -320,6 +321,12 @@ impl Queues {
         })
     }
 
+    /// Whether something waits for its turn, beside what is in flight.
+    #[must_use]
+    pub fn has_waiting(&self, dest: DestId) -> bool {
+        self.line(dest).is_some_and(|line| line.beyond > 0 || line.first_waiting().is_some())
+    }
+
     /// What the line may hold.
     #[must_use]
     pub fn limits(&self, dest: DestId) -> Option<Limits> {
@@ -359,6 +366,12 @@ impl Queues {
     /// What one line may hold in memory now: what is left in all, so that many share and leave room for one more.
     fn memory_left(&self) -> usize {
         self.max_memory.saturating_sub(self.memory).max(IDLE_WINDOW)
+    }
+
+    /// How long changes gather before they are committed, and how many at most.
+    #[must_use]
+    pub fn gathering(&self) -> (Duration, usize) {
+        self.journal.gathering()
     }
 
     /// Bytes that wait for the disk.

@@ -19,6 +19,8 @@ impl LineStats {
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             accepted,
+            accepted_qos0,
+            accepted_bytes,
             delivered,
             dropped_oldest,
             dropped_newest,
@@ -32,6 +34,8 @@ impl LineStats {
             lost,
         } = other;
         self.accepted += accepted;
+        self.accepted_qos0 += accepted_qos0;
+        self.accepted_bytes += accepted_bytes;
         self.delivered += delivered;
         self.dropped_oldest += dropped_oldest;
         self.dropped_newest += dropped_newest;

@@ -39,7 +39,7 @@ pub(super) fn raw_len(message: &Message) -> u64 {
 
 /// What `count` messages of `raw` octets count for, as the sum of [`Message::cost`].
 pub(super) fn cost(count: u64, raw: u64) -> u64 {
-    raw + count * size_of::<Message>() as u64
+    raw + count * Message::FIXED_COST as u64
 }
 
 /// Binds a row to the thirteen parameters of `Sql::Append`.

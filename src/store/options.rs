@@ -53,6 +53,13 @@ impl Options {
         Self { max_bytes: self.max_bytes.min((size / 10 * 9).max(LEAST)), ..self.clone() }
     }
 
+    /// What messages may take of the file on its disk, without its log, and what the log may take before it is folded.
+    #[must_use]
+    pub fn bounds(&self) -> (u64, u64) {
+        let options = self.within_disk();
+        (options.max_pages(options.page_size).growing * u64::from(options.page_size), options.wal_limit())
+    }
+
     /// Bytes of the write-ahead log after which it is folded into the file. The log may grow past it by one batch.
     pub(super) fn wal_limit(&self) -> u64 {
         (self.max_bytes / 8).clamp(256 << 10, 4 << 20)

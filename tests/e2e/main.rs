@@ -11,6 +11,7 @@ mod cluster;
 mod command_line_clients;
 mod delivery;
 mod discovery;
+mod drill;
 mod dtls;
 mod endurance;
 mod fleet;

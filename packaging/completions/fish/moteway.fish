@@ -32,6 +32,7 @@ complete -c moteway -n "__fish_moteway_needs_command" -f -a "route" -d 'Say what
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "status" -d 'Say how the running gateway is, on one screen'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "clients" -d 'List the clients of the running gateway, or send one away'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "queue" -d 'Look into the stored queues and the dead letters of the running gateway, replay and delete'
+complete -c moteway -n "__fish_moteway_needs_command" -f -a "drill" -d 'Predict an outage from the present traffic: what it would lose, and how long it would be felt'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "log-level" -d 'Change what the running gateway logs, or say what it logs'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "reload" -d 'Have the running gateway read its configuration again'
 complete -c moteway -n "__fish_moteway_needs_command" -f -a "backup" -d 'Copy messages, configuration and secrets of a gateway, running or not, into one file'
@@ -91,6 +92,12 @@ complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_s
 complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "export" -d 'Write dead letters, a line of JSON for each'
 complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "replay" -d 'Send dead letters through the rules of their upstream anew, as the configuration is now'
 complete -c moteway -n "__fish_moteway_using_subcommand queue; and __fish_seen_subcommand_from dead" -f -a "purge" -d 'Delete dead letters'
+complete -c moteway -n "__fish_moteway_using_subcommand drill" -l outage -d 'How long the links to all upstreams are away, such as 30min, 8h or 3d' -r
+complete -c moteway -n "__fish_moteway_using_subcommand drill" -l over -d 'From the traffic of so long; no more than 8 to 16 hours are remembered' -r
+complete -c moteway -n "__fish_moteway_using_subcommand drill" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand drill" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
+complete -c moteway -n "__fish_moteway_using_subcommand drill" -l json -d 'Print JSON, as the document api.md describes it'
+complete -c moteway -n "__fish_moteway_using_subcommand drill" -s h -l help -d 'Print help'
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -s c -l config -d 'The configuration of the gateway that is asked; it names the control socket' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l socket -d 'The control socket, when it is not the one that the configuration names' -r -F
 complete -c moteway -n "__fish_moteway_using_subcommand log-level" -l json -d 'Print JSON'

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::*;
 use crate::admin::http::{Parsed, parse};
 use crate::admin::{Desk, Orders, Token};
+use crate::engine::drill::Disk;
 use crate::queue::Looks;
 
 fn office(token: bool, token_to_read: bool) -> Office {
@@ -18,6 +19,7 @@ fn office(token: bool, token_to_read: bool) -> Office {
         log: None,
         token,
         token_to_read,
+        disk: Disk { page_bytes: 2048, max_bytes: 1 << 20, log_bytes: 1 << 18 },
         looks: Arc::new(Looks::new(|| Err("there is no store".to_owned()))),
         replay: Default::default(),
         max_connections: 1,
