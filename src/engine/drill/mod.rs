@@ -1,8 +1,8 @@
 //! An outage, predicted from the traffic of the last hours: when queues are full, what they lose, how long the backlog
 //! takes afterwards, and what flash and link carry for it. Figures in, figures out: it looks at no queue.
 //!
-//! Messages are taken as a stream of their mean size at their mean rate. [`fill`] is the outage, [`drain`] is what
-//! follows it, [`flash`] is what the store writes meanwhile.
+//! Messages are taken as a stream of their mean size at their mean rate. `fill` is the outage, `drain` is what
+//! follows it, `flash` is what the store writes meanwhile.
 
 mod drain;
 mod fill;
