@@ -24,14 +24,19 @@ def subscriptions(port: int, count: int) -> list[Client]:
     return clients
 
 
-def retained(port: int, count: int) -> list[Client]:
-    [sender] = all_connect(port, ["retainer"], clean=True)
+def published(port: int, count: int, topic: str, retain: bool) -> list[Client]:
+    """A message to each of so many topics; the sender stays."""
+    [sender] = all_connect(port, ["sender"], clean=True)
     for numbers in pieces(count):
         for at, each in enumerate(numbers, 1):
-            sender.send(publish(at, f"site/{each}/state", b"x" * 32, retain=True))
+            sender.send(publish(at, topic.format(each), b"x" * 32, retain))
         for _ in numbers:
             sender.wait(PUBACK)
     return [sender]
+
+
+def retained(port: int, count: int) -> list[Client]:
+    return published(port, count, "site/{}/state", retain=True)
 
 
 def sessions(port: int, count: int) -> list[Client]:
@@ -41,13 +46,7 @@ def sessions(port: int, count: int) -> list[Client]:
         filters = [packet(0x82, b"\0\1" + text(f"away/{each}") + b"\1") for each in numbers]
         all_do(clients, filters, SUBACK)
         all_leave(clients)
-    [sender] = all_connect(port, ["sender"], clean=True)
-    for numbers in pieces(count):
-        for at, each in enumerate(numbers, 1):
-            sender.send(publish(at, f"away/{each}", b"x" * 32, retain=False))
-        for _ in numbers:
-            sender.wait(PUBACK)
-    return [sender]
+    return published(port, count, "away/{}", retain=False)
 
 
 KINDS = {"subscriptions": subscriptions, "retained": retained, "sessions": sessions}
