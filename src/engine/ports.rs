@@ -158,6 +158,13 @@ pub(crate) struct OutRule {
     pub live_first: bool,
 }
 
+impl OutRule {
+    /// Its queues.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = DestId> + use<> {
+        [Some(self.dest), self.live].into_iter().flatten()
+    }
+}
+
 /// What the bridge sees of the other cores.
 pub(crate) struct BridgePorts<'a> {
     pub queues: &'a mut Queues,

@@ -146,7 +146,7 @@ impl Engine {
 
     fn counts_of(&self, rule: &OutRule) -> Counts {
         let mut counts = Counts::default();
-        for dest in [Some(rule.dest), rule.live].into_iter().flatten() {
+        for dest in rule.lanes() {
             let (stats, sent) = (self.queues.stats(dest), self.bridge.sent(dest));
             let accepted = stats.accepted - stats.accepted_qos0;
             counts.accepted += accepted;
@@ -162,13 +162,13 @@ impl Engine {
     /// Measures how fast a backlog goes, where no pace is set for it.
     fn watch_drain(&mut self, now: Now, id: UpstreamId) {
         let (Some(setup), Some(stats)) = (self.upstreams.get(&id), self.bridge.stats(id)) else { return };
-        let lanes = |rule: &OutRule| [Some(rule.dest), rule.live].into_iter().flatten();
         let is_free = |rule: &&OutRule| rule.pace == Pace::default();
-        let mut waiting = setup.rules.iter().filter(is_free).flat_map(lanes);
+        let mut waiting = setup.rules.iter().filter(is_free).flat_map(OutRule::lanes);
         let is_busy = setup.pace == Pace::default()
             && stats.state == LinkState::Up
             && waiting.any(|dest| self.queues.has_waiting(dest));
-        let sent: u64 = setup.rules.iter().flat_map(lanes).map(|dest| self.bridge.sent(dest).messages).sum();
+        let sent: u64 =
+            setup.rules.iter().flat_map(OutRule::lanes).map(|dest| self.bridge.sent(dest).messages).sum();
         let connects = stats.connects;
         let drain = self.rates.drains.entry(id).or_default();
         if is_busy && drain.is_busy && connects == drain.connects {
@@ -216,7 +216,7 @@ impl Engine {
         let since = |count: fn(&Counts) -> u64| count(&counts).saturating_sub(count(&before)) as f64;
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         let mean = |bytes: f64, messages: f64| (messages > 0.0).then(|| bytes / messages);
-        let lanes = [Some(rule.dest), rule.live].into_iter().flatten().map(|dest| self.queues.depth(dest));
+        let lanes = rule.lanes().map(|dest| self.queues.depth(dest));
         let waiting = lanes.fold(Depth::default(), |sum, depth| Depth {
             messages: sum.messages + depth.messages,
             bytes: sum.bytes + depth.bytes,

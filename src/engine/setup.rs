@@ -240,7 +240,7 @@ fn open_rules(
         };
         opened.push((position, out));
     }
-    let lines: Vec<DestId> = opened.iter().flat_map(|(_, rule)| [Some(rule.dest), rule.live]).flatten().collect();
+    let lines: Vec<DestId> = opened.iter().flat_map(|(_, rule)| rule.lanes()).collect();
     for (index, dest) in lines.iter().enumerate() {
         queues.share_pkids(*dest, index, lines.len());
     }
