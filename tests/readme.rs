@@ -36,7 +36,7 @@ fn block(kind: &str) -> &'static str {
 }
 
 /// The trial with a mosquitto over TLS, a cut and a return: each command as it is on the page, but for its ports, which
-/// somebody else may have here, and without the installation, which is root's.
+/// somebody else may have here, and without the installation: with it, tests/package/trial goes through it in a clean root.
 #[test]
 fn who_follows_the_readme_from_the_top_sees_what_it_shows() {
     let dir = tempfile::tempdir().unwrap();
